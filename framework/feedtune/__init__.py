@@ -1,0 +1,1 @@
+"""feedtune tunes language models with feedback by reinforcement learning."""

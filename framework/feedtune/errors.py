@@ -1,0 +1,41 @@
+"""The one error that users see: a message of one or two lines, never a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend. The command line prints the message alone and exits with 2.
+
+    The message names the key or file, the value that was found, what was expected and, where there is
+    one, the nearest right thing.
+
+    >>> raise UserError("optimizer.lr: expected a number, got 'abc'")
+    Traceback (most recent call last):
+    feedtune.errors.UserError: optimizer.lr: expected a number, got 'abc'
+    """
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint such as " Did you mean 'ppo'?", or nothing where no known name is close.
+
+    >>> nearest("pp0", ["ppo", "sft"])
+    " Did you mean 'ppo'?"
+    >>> nearest("zebra", ["ppo", "sft"])
+    ''
+    """
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def missing_extra(package: str, extra: str, needed_by: str) -> UserError:
+    """The error for an optional dependency that is not installed; it names the extra that brings it.
+
+    >>> print(missing_extra("peft", "lora", "backbone.lora"))
+    backbone.lora needs the package 'peft'. Install it with: pip install 'feedtune[lora]'
+    """
+    return UserError(
+        f"{needed_by} needs the package '{package}'. Install it with: pip install 'feedtune[{extra}]'"
+    )

@@ -1,0 +1,58 @@
+"""Means over an epoch that survive a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from feedtune.distributed import gather_objects
+
+
+class EpochMetrics:
+    """Weighted means of named numbers. NaN entries are left out.
+
+    >>> metrics = EpochMetrics()
+    >>> metrics.add({"loss": 1.0}, weight=1)
+    >>> metrics.add({"loss": 4.0}, weight=2)
+    >>> metrics.means()
+    {'loss': 3.0}
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def add(self, values: Mapping[str, Tensor | float], weight: float = 1.0) -> None:
+        """Count these values with a weight, such as the rows they are means of."""
+        for name, value in values.items():
+            # Stays on its device: a number that is fetched each step would stall a GPU.
+            one = torch.as_tensor(value, dtype=torch.float64).detach()
+            known = ~one.isnan()
+            total, count = self._sums.get(name, (torch.zeros_like(one), torch.zeros_like(one)))
+            self._sums[name] = (total + torch.where(known, one * weight, 0), count + known * weight)
+
+    def means(self) -> dict[str, float]:
+        """The means so far, over all ranks, sorted by name."""
+        found: dict[str, list[float]] = {}
+        for ranks in gather_objects(self.state_dict()):
+            for name, (total, count) in ranks.items():
+                entry = found.setdefault(name, [0.0, 0.0])
+                entry[0] += total
+                entry[1] += count
+        return {name: t / n if n else float("nan") for name, (t, n) in sorted(found.items())}
+
+    def clear(self) -> None:
+        """Begin a new epoch."""
+        self._sums.clear()
+
+    def state_dict(self) -> dict[str, list[float]]:
+        """Plain numbers."""
+        return {name: [float(total), float(count)] for name, (total, count) in self._sums.items()}
+
+    def load_state_dict(self, state: Mapping[str, list[float]]) -> None:
+        """The inverse of `state_dict`."""
+        self._sums = {
+            name: (torch.tensor(total, dtype=torch.float64), torch.tensor(count, dtype=torch.float64))
+            for name, (total, count) in state.items()
+        }

@@ -1,0 +1,252 @@
+"""The LightningModule: hosts the policy and the reference, and knows no algorithm, backbone or reward."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from feedtune.contracts import Algorithm, Backbone, Buffer, Collector, Reference, Row
+from feedtune.distributed import gather_objects, sum_over_ranks
+from feedtune.errors import UserError
+from feedtune.experience import Experience
+from feedtune.metrics import EpochMetrics
+from feedtune.policy import Policy
+from feedtune.randomness import global_rng_state, set_global_rng_state
+from feedtune.references import reference_of
+from feedtune.rollout import RolloutLoader
+from feedtune.scoring import bootstrap_values, head_values, score_actions
+
+MakeOptimizer = Callable[[Iterable[Any]], torch.optim.Optimizer]
+MakeScheduler = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
+
+
+class TuningModule(lightning.LightningModule):
+    """Tunes a policy with feedback; give it to `lightning.Trainer.fit`.
+
+    Args:
+        algorithm: turns experience into a loss.
+        make_backbone: builds a backbone with its first weights; called for each that the algorithm wants.
+        collector: makes experience from rows.
+        buffer: makes minibatches from experience.
+        rows: the task's training rows.
+        optimizer: takes parameter groups; by default AdamW at 1e-3.
+        scheduler: takes the optimizer and the number of optimiser steps; null keeps the learning rate.
+        parameter_groups: options by the name of a policy's part, such as `{"value": {"lr": 1e-3}}`.
+        seed: everything drawn in training depends on it.
+    """
+
+    def __init__(
+        self,
+        *,
+        algorithm: Algorithm,
+        make_backbone: Callable[[], Backbone],
+        collector: Collector,
+        buffer: Buffer,
+        rows: Sequence[Row],
+        optimizer: MakeOptimizer | None = None,
+        scheduler: MakeScheduler | None = None,
+        parameter_groups: Mapping[str, Mapping[str, Any]] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if algorithm.on_policy and collector.warped:
+            raise UserError(
+                "collector.decoding: greedy, top_k, top_p and repetition_penalty draw from another "
+                f"distribution than the policy's own, on which {type(algorithm).__name__} depends. "
+                "Leave them to `feedtune generate` and `feedtune evaluate`."
+            )
+        self.algorithm, self.collector, self.buffer = algorithm, collector, buffer
+        self.policy: Policy = algorithm.build_policy(make_backbone)
+        algorithm.setup(self.policy)
+        self.needs = algorithm.needs()
+        self.reference: Reference | None = reference_of(self.policy) if "reference" in self.needs else None
+        self.rows, self.seed = rows, seed
+        self.make_optimizer: MakeOptimizer = optimizer or (lambda groups: torch.optim.AdamW(groups, lr=1e-3))
+        self.make_scheduler = scheduler
+        self.group_options = {name: dict(options) for name, options in (parameter_groups or {}).items()}
+        self.metrics = EpochMetrics()  # of this epoch so far
+        self.records: list[Mapping[str, Any]] = []  # of this epoch's rollouts, for callbacks
+        self.loader: RolloutLoader | None = None
+        self.on_phase: Callable[[str], None] = lambda phase: (
+            None
+        )  # told "collect" and "update" (progress bars)
+        self._resumed: dict[str, Any] | None = None
+        self._epoch_began = 0.0
+
+    # Data: one Lightning epoch = one trip through the loader
+
+    def setup(self, stage: str) -> None:
+        """Encode the task's rows and build the loader."""
+        if stage != "fit" or self.loader is not None:
+            return
+        items = self.collector.load(self.rows, self.policy.backbone.context_length)
+        if not items:
+            raise UserError("the task has no training rows")
+        self.loader = RolloutLoader(
+            items,
+            self.collector,
+            self.buffer,
+            self.collect,
+            seed=self.seed,
+            rank=self.trainer.global_rank,
+            ranks=self.trainer.world_size,
+            accumulate=self.trainer.accumulate_grad_batches,
+            sum_over_ranks=lambda totals: sum_over_ranks(totals.to(self.device, torch.float32)),
+        )
+
+    def train_dataloader(self) -> RolloutLoader:
+        """The rollout loader."""
+        if self.loader is None:
+            raise RuntimeError("train_dataloader() before setup()")
+        return self.loader
+
+    @torch.no_grad()
+    def collect(self, items: Sequence[Any], generator: torch.Generator) -> Experience:
+        """One collection, prepared for the loss: the policy acts in evaluation mode.
+
+        Lightning draws batches outside its precision context and in training mode; both are set here.
+        """
+        started = time.perf_counter()
+        self.on_phase("collect")
+        was_training = self.training
+        self.eval()
+        with self.trainer.precision_plugin.forward_context():
+            rollout = self.collector.collect(items, self.policy, generator)
+            exp = self._complete(rollout.experience.to(self.device))
+            exp, prepared = self.algorithm.prepare(exp, self.policy)
+        self.train(was_training)
+        self.metrics.add({**rollout.metrics, **prepared}, weight=len(exp))
+        self.metrics.add({"perf/rollout_seconds": time.perf_counter() - started})
+        self.records.extend(rollout.records)
+        self.on_phase("update")
+        return exp
+
+    def _complete(self, exp: Experience) -> Experience:
+        """Add what the algorithm needs, and nothing else."""
+        if self.reference is not None:
+            exp = replace(exp, ref_logp=self.reference.logp(exp))
+        exact = exp.sampler_logp is not None and not torch.is_autocast_enabled(self.device.type)
+        if "old_logp" in self.needs and exact and not self.collector.warped:
+            # In float32 the sampler's own numbers are exact; in bfloat16 cached decoding drifts.
+            exp = replace(exp, old_logp=exp.sampler_logp)
+        if "values" not in self.needs and ("old_logp" not in self.needs or exp.old_logp is not None):
+            return exp
+        scores = score_actions(self.policy, exp)
+        if "old_logp" in self.needs and exp.old_logp is None:
+            exp = replace(exp, old_logp=scores.logp)
+        if "values" in self.needs:
+            value = head_values(self.policy, "value", scores.hidden, exp)
+            exp = exp.with_(value=value, bootstrap=bootstrap_values(self.policy, "value", scores.hidden, exp))
+        return exp
+
+    # Training: automatic optimisation
+
+    def training_step(self, batch: Experience, batch_idx: int) -> Tensor:
+        """The loss of one minibatch; Lightning's division by micro-batches and ranks cancels."""
+        loss = self.algorithm.loss(batch, self.policy)
+        self.metrics.add(loss.metrics, weight=len(batch))
+        return loss.sum / loss.denominator * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """One optimiser step, then the algorithm's own (not after each micro-batch)."""
+        super().optimizer_step(*args, **kwargs)
+        self.algorithm.after_step(self.policy)
+
+    def configure_optimizers(self) -> Any:
+        """One optimiser over the policy's parts; each part may have options of its own."""
+        parts = self.policy.parameter_groups()
+        for name in self.group_options:
+            if name not in parts:
+                raise UserError(
+                    f"parameter_groups.{name}: the policy has no such part; it has {', '.join(parts)}"
+                )
+        groups = [
+            {"params": ps, "name": name, **self.group_options.get(name, {})} for name, ps in parts.items()
+        ]
+        optimizer = self.make_optimizer(groups)
+        if self.make_scheduler is None:
+            return optimizer
+        steps = int(self.trainer.estimated_stepping_batches)
+        return [optimizer], [{"scheduler": self.make_scheduler(optimizer, steps), "interval": "step"}]
+
+    def transfer_batch_to_device(
+        self, batch: Experience, device: torch.device, dataloader_idx: int
+    ) -> Experience:
+        """Experience knows how to move."""
+        return batch.to(device)
+
+    # Metrics: one row an epoch
+
+    def on_train_epoch_start(self) -> None:
+        """Start the clock."""
+        self._epoch_began = time.perf_counter()
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's means to every logger; callbacks find them in `epoch_metrics`."""
+        seconds = time.perf_counter() - self._epoch_began
+        means = self.metrics.means()
+        rollout = means.get("perf/rollout_seconds", 0.0) * (
+            self.loader.plan.collections if self.loader else 1
+        )
+        means |= {
+            "perf/epoch_seconds": seconds,
+            "perf/rollout_seconds": rollout,
+            "perf/update_seconds": max(0.0, seconds - rollout),
+        }
+        self.epoch_metrics = means
+        self.log_dict(means, rank_zero_only=True)
+        self.metrics.clear()
+
+    # Checkpoints: everything that a resumed run needs to repeat this one
+
+    def on_train_start(self) -> None:
+        """Restore the global generators: building iterators and optimisers has drawn from them."""
+        if self._resumed is not None:
+            set_global_rng_state(self._resumed["ranks"][self.trainer.global_rank]["rng"])
+            self._resumed = None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the loader's place and the generators of every rank; leave out weights that can be rebuilt."""
+        own = {
+            "loader": self.loader.state_dict() if self.loader else {},
+            "rng": global_rng_state(),
+            "metrics": self.metrics.state_dict(),
+        }
+        checkpoint["feedtune"] = {"ranks": gather_objects(own), "seed": self.seed}
+        for name in self._rebuilt_keys():
+            checkpoint["state_dict"].pop(name, None)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the loader's place and fill in the weights that were left out."""
+        state = checkpoint["feedtune"]
+        if len(state["ranks"]) != self.trainer.world_size:
+            raise UserError(
+                f"the checkpoint was written by {len(state['ranks'])} processes and cannot go on with "
+                f"{self.trainer.world_size}"
+            )
+        current = self.state_dict()
+        checkpoint["state_dict"] |= {name: current[name] for name in self._rebuilt_keys()}
+        mine = state["ranks"][self.trainer.global_rank]
+        if self.loader is not None:
+            self.loader.load_state_dict(mine["loader"])
+        self.metrics.load_state_dict(mine["metrics"])
+        self._resumed = state
+
+    def _rebuilt_keys(self) -> list[str]:
+        return [
+            f"{prefix}.{key}" if prefix else key
+            for prefix, part in self.named_modules()
+            if isinstance(part, Backbone)
+            for key in part.rebuilt_keys()
+        ]
+
+
+def trainable_parameters(module: nn.Module) -> int:
+    """Number of weights that training changes."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -1,0 +1,54 @@
+"""The policy: a backbone, the heads an algorithm asked for, and the distribution that acts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from feedtune.contracts import Backbone, State
+
+
+class Policy(nn.Module):
+    """A language model that acts: `action_logits` is the distribution it samples from.
+
+    Temperature divides the logits everywhere (sampling, old, new and reference log-probabilities), so
+    that ratios and KL speak of the policy that acts.
+
+    Args:
+        backbone: reads tokens.
+        heads: outputs of each named head on the hidden states, such as `{"value": 1}`. Heads start at 0.
+        temperature: divides the logits; above 0. Higher is more random.
+    """
+
+    def __init__(
+        self, backbone: Backbone, heads: Mapping[str, int] | None = None, temperature: float = 1.0
+    ) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(
+                f"temperature must be above 0, got {temperature}; for greedy decoding pass greedy=True"
+            )
+        self.backbone = backbone
+        self.temperature = temperature
+        sizes = dict(heads or {})
+        self.heads = nn.ModuleDict({name: backbone.head(size) for name, size in sizes.items()})
+        self.config: dict[str, Any] = {"heads": sizes, "temperature": temperature}
+        """Plain keyword arguments that, with a backbone, build this policy again."""
+
+    def forward(self, tokens: Tensor, mask: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Read tokens `[B, T]`: hidden `[B, T, H]` and the new state (see `Backbone.forward`)."""
+        hidden, state = self.backbone(tokens, mask, state)
+        return hidden, state
+
+    def action_logits(self, hidden: Tensor) -> Tensor:
+        """Logits `[..., V]` in float32 of the distribution that acts after these hidden states `[..., H]`."""
+        return self.backbone.unembed(hidden).float() / self.temperature
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Trainable parameters by name of the part, so that heads can have their own learning rate."""
+        groups = {"backbone": list(self.backbone.parameters())}
+        groups |= {name: list(head.parameters()) for name, head in self.heads.items()}
+        trainable = {name: [p for p in ps if p.requires_grad] for name, ps in groups.items()}
+        return {name: ps for name, ps in trainable.items() if ps}

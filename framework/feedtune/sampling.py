@@ -1,0 +1,182 @@
+"""One sampler for every backbone: prompts in, tokens and their log-probabilities out.
+
+Each prompt is read once and its state given to the whole group (`Backbone.select`); rows that have
+finished leave the batch; tokens are drawn by inverse CDF from uniforms that are drawn beforehand, so that
+neither batching nor other rows change what a row says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from feedtune.policy import Policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How tokens are chosen from the policy's distribution.
+
+    Anything but the defaults draws from another distribution than the policy's own (`warped`): right for
+    evaluation and chat, wrong for on-policy training.
+
+    Args:
+        greedy: take the most probable token.
+        top_k: draw among the k most probable tokens only.
+        top_p: draw among the fewest tokens that together have at least this probability, in (0, 1].
+        repetition_penalty: above 1, tokens already said are less probable (Keskar et al. 2019,
+            arXiv:1909.05858): positive logits are divided by it, negative ones multiplied.
+    """
+
+    greedy: bool = False
+    top_k: int | None = None
+    top_p: float | None = None
+    repetition_penalty: float | None = None
+
+    @property
+    def warped(self) -> bool:
+        """Whether tokens come from another distribution than the policy's."""
+        return self != Decoding()
+
+
+@dataclass(frozen=True)
+class Response:
+    """What the policy said in one row."""
+
+    tokens: list[int]  # with the end-of-text token, if it came
+    logp: list[float]  # log-probability of each token under the policy's own distribution
+    ended: bool  # closed by an end-of-text token or a stop string, not cut at the limit
+
+
+def draw(logits: Tensor, uniforms: Tensor) -> Tensor:
+    """Tokens by inverse CDF, `[B, V]` and `[B]` in [0, 1) to `[B]` int64; never one of probability 0.
+
+    `torch.multinomial` draws B x V exponentials for the same purpose: 5.9 ms against 0.3 ms for 64 x 4096.
+
+    >>> draw(torch.tensor([[0.0, 0.0, -torch.inf]]), torch.tensor([0.7]))
+    tensor([1])
+    """
+    cdf = logits.double().softmax(-1).cumsum(-1)  # [B, V]
+    points = uniforms.double().unsqueeze(-1) * cdf[:, -1:]
+    found = torch.searchsorted(cdf, points, right=True).squeeze(-1)
+    columns = torch.arange(logits.shape[-1], device=logits.device)
+    last_possible = torch.where(logits > -torch.inf, columns, 0).amax(-1)
+    return torch.minimum(found, last_possible)
+
+
+def warp(logits: Tensor, decoding: Decoding, said: Tensor | None = None) -> Tensor:
+    """Logits `[B, V]` after repetition penalty, top-k and top-p, in this order.
+
+    `said` `[B, V]` bool: tokens that the row has seen.
+
+    >>> warp(torch.tensor([[2.0, 1.0, 0.0]]), Decoding(top_k=2))
+    tensor([[2., 1., -inf]])
+    """
+    if decoding.repetition_penalty is not None and said is not None:
+        factor = decoding.repetition_penalty
+        punished = torch.where(logits > 0, logits / factor, logits * factor)
+        logits = torch.where(said, punished, logits)
+    if decoding.top_k is not None:
+        kth = logits.topk(min(decoding.top_k, logits.shape[-1])).values[:, -1:]
+        logits = logits.masked_fill(logits < kth, -torch.inf)
+    if decoding.top_p is not None:
+        ordered, index = logits.sort(descending=True)
+        before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+        dropped = (before >= decoding.top_p).scatter(-1, index, before >= decoding.top_p)
+        logits = logits.masked_fill(dropped, -torch.inf)
+    return logits
+
+
+def pad_right(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ragged token lists as tokens `[B, T]` int64 and mask `[B, T]` bool."""
+    width = max(len(row) for row in rows)
+    tokens = torch.tensor([list(row) + [0] * (width - len(row)) for row in rows], device=device)
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    return tokens, torch.arange(width, device=device) < lengths[:, None]
+
+
+@torch.no_grad()
+def sample(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    eos_ids: Sequence[int],
+    generator: torch.Generator,
+    group_size: int = 1,
+    decoding: Decoding | None = None,
+    stopped: Callable[[Sequence[int]], bool] | None = None,
+    on_token: Callable[[Tensor, Tensor], None] | None = None,
+) -> list[Response]:
+    """Responses to each prompt, `group_size` in a row for the first prompt, then for the second, ...
+
+    Args:
+        policy: in evaluation mode.
+        prompts: token ids, at least one each.
+        max_new_tokens: rows are cut at so many tokens.
+        eos_ids: tokens that end a row; they are part of the response.
+        generator: on the CPU; `len(prompts) * group_size * max_new_tokens` uniforms are drawn from it.
+        group_size: responses to each prompt; the prompt is read once for all.
+        decoding: how tokens are chosen; by default from the policy's own distribution.
+        stopped: called with the tokens of a row so far; True ends it (stop strings).
+        on_token: called after each step with the rows `[A]` and their new tokens `[A]` (chat, progress).
+    """
+    decoding = decoding or Decoding()
+    device = next(policy.parameters()).device
+    count = len(prompts) * group_size
+    uniforms = torch.rand(count, max_new_tokens, generator=generator).to(device)
+    tokens, mask = pad_right(prompts, device)
+    hidden, state = policy(tokens, mask)  # [P, T, H]
+    groups = torch.arange(len(prompts), device=device).repeat_interleave(group_size)
+    last = hidden[torch.arange(len(prompts), device=device), mask.sum(-1) - 1][groups]  # [B, H]
+    state = policy.backbone.select(state, groups)
+    said = _seen(tokens, mask, policy.backbone.vocab_size)[groups] if decoding.repetition_penalty else None
+    ends = torch.tensor(sorted(eos_ids), device=device, dtype=torch.long)
+
+    out_tokens = torch.zeros(count, max_new_tokens, dtype=torch.long, device=device)
+    out_logp = torch.zeros(count, max_new_tokens, device=device)
+    lengths = torch.full((count,), max_new_tokens, device=device)
+    ended = torch.zeros(count, dtype=torch.bool, device=device)
+    alive = torch.arange(count, device=device)  # rows still in the batch
+    for step in range(max_new_tokens):
+        logits = policy.action_logits(last)  # [A, V]
+        warped = warp(logits, decoding, said)
+        chosen = warped.argmax(-1) if decoding.greedy else draw(warped, uniforms[alive, step])  # [A]
+        out_tokens[alive, step] = chosen
+        out_logp[alive, step] = logits.log_softmax(-1).gather(-1, chosen[:, None]).squeeze(-1)
+        if on_token is not None:
+            on_token(alive, chosen)
+        over = torch.isin(chosen, ends)
+        if stopped is not None:
+            over = over | _stopped_rows(out_tokens[alive, : step + 1], stopped)
+        ended[alive[over]] = True
+        lengths[alive[over]] = step + 1
+        if bool(over.all()) or step == max_new_tokens - 1:
+            break
+        if said is not None:
+            said.scatter_(1, chosen[:, None], True)
+        if bool(over.any()):
+            keep = (~over).nonzero().squeeze(-1)
+            alive, chosen, state = alive[keep], chosen[keep], policy.backbone.select(state, keep)
+            said = None if said is None else said[keep]
+        hidden, state = policy(chosen[:, None], torch.ones_like(chosen[:, None], dtype=torch.bool), state)
+        last = hidden[:, -1]
+    return _responses(out_tokens, out_logp, lengths, ended)
+
+
+def _seen(tokens: Tensor, mask: Tensor, vocab_size: int) -> Tensor:
+    """Which tokens each row has read, `[P, V]` bool."""
+    counts = torch.zeros(len(tokens), vocab_size, device=tokens.device)
+    return counts.scatter_add_(1, tokens, mask.float()) > 0
+
+
+def _stopped_rows(tokens: Tensor, stopped: Callable[[Sequence[int]], bool]) -> Tensor:
+    return torch.tensor([stopped(row) for row in tokens.tolist()], device=tokens.device)
+
+
+def _responses(tokens: Tensor, logp: Tensor, lengths: Tensor, ended: Tensor) -> list[Response]:
+    rows = zip(tokens.tolist(), logp.tolist(), lengths.tolist(), ended.tolist(), strict=True)
+    return [Response(t[:n], p[:n], e) for t, p, n, e in rows]

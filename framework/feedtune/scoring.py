@@ -1,0 +1,79 @@
+"""What a policy thinks of tokens that are already there: log-probabilities, entropy, values.
+
+log pi(token t), V(s_t) and Q(s_t, .) all read the hidden state at t-1. Logits are made only where the
+policy chose a token, and a bounded number at a time, so that memory does not grow with B x T x V.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from feedtune.experience import Experience
+from feedtune.functional import chosen_logp, entropy
+from feedtune.policy import Policy
+
+LOGITS_AT_ONCE = 2**24
+"""Logits that exist at one time in `score_actions`: 64 MiB in float32."""
+
+
+@dataclass(frozen=True)
+class ActionScores:
+    """A policy's view of an experience. Everything is 0 on tokens that are no actions."""
+
+    hidden: Tensor  # [B, T, H] after each token
+    logp: Tensor  # [B, T] of each action token
+    entropy: Tensor  # [B, T] of the distribution each action token was drawn from
+
+
+def states_before(hidden: Tensor, action: Tensor) -> Tensor:
+    """Hidden states `[N, H]` that the N action tokens were chosen from, in row-major order."""
+    rows, columns = action.nonzero(as_tuple=True)
+    return hidden[rows, columns - 1]
+
+
+def scatter(values: Tensor, action: Tensor) -> Tensor:
+    """The inverse of picking: values `[N]` of the N action tokens, put back into `[B, T]`; 0 elsewhere."""
+    return torch.zeros(action.shape, dtype=values.dtype, device=values.device).masked_scatter(action, values)
+
+
+def score_actions(policy: Policy, exp: Experience, entropy_gradient: bool = False) -> ActionScores:
+    """Log-probability and entropy of every action token under the policy.
+
+    Entropy carries a gradient only if asked: most losses just report it.
+    """
+    hidden, _ = policy(exp.tokens, exp.mask)  # [B, T, H]
+    states = states_before(hidden, exp.action)  # [N, H]
+    tokens = exp.tokens[exp.action]  # [N]
+
+    def score(some_states: Tensor, some_tokens: Tensor) -> tuple[Tensor, Tensor]:
+        logits = policy.action_logits(some_states)  # [n, V]
+        with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
+            spread = entropy(logits)
+        return chosen_logp(logits, some_tokens), spread
+
+    size = max(1, LOGITS_AT_ONCE // policy.backbone.vocab_size)
+    pieces = []
+    for start in range(0, max(1, len(tokens)), size):
+        piece = (states[start : start + size], tokens[start : start + size])
+        several = len(tokens) > size and torch.is_grad_enabled()
+        pieces.append(checkpoint(score, *piece, use_reentrant=False) if several else score(*piece))
+    logp = torch.cat([piece[0] for piece in pieces])
+    spread = torch.cat([piece[1] for piece in pieces])
+    return ActionScores(hidden, scatter(logp, exp.action), scatter(spread, exp.action))
+
+
+def head_values(policy: Policy, name: str, hidden: Tensor, exp: Experience) -> Tensor:
+    """A scalar head's value of the state before each action token, `[B, T]` float32; 0 elsewhere."""
+    values = policy.heads[name](states_before(hidden, exp.action)).float().squeeze(-1)  # [N]
+    return scatter(values, exp.action)
+
+
+def bootstrap_values(policy: Policy, name: str, hidden: Tensor, exp: Experience) -> Tensor:
+    """A scalar head's value after the last token of each row, `[B]` float32; 0 in rows that are done."""
+    last = hidden[torch.arange(len(exp), device=hidden.device), (exp.lengths - 1).clamp(min=0)]  # [B, H]
+    values: Tensor = policy.heads[name](last).float().squeeze(-1)
+    return torch.where(exp.done, 0, values)

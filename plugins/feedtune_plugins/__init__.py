@@ -1,0 +1,1 @@
+"""The plugins that feedtune ships. They use its public API only, as anybody's would."""
