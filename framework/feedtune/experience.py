@@ -122,7 +122,10 @@ class Experience:
         width = max(part.tokens.shape[1] for part in parts)
         wide = [part._widened(width).tensors() for part in parts]
         common = [name for name in wide[0] if all(name in tensors for tensors in wide)]
-        return parts[0]._rebuild({name: torch.cat([tensors[name] for tensors in wide]) for name in common})
+        joined = {name: torch.cat([tensors[name] for tensors in wide]) for name in common}
+        # What some part lacks, the whole lacks: rows of the first part alone would speak of other rows.
+        bare = replace(parts[0], sampler_logp=None, old_logp=None, ref_logp=None)
+        return bare._rebuild(joined)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain tensors for a checkpoint that loads with `weights_only=True`."""
@@ -151,11 +154,16 @@ def from_rows(
     A row whose score is NaN is not scored: it keeps its tokens and loses its actions. A row without
     action tokens keeps its score on its last token, where baselines can still see it.
 
+    Raises:
+        ValueError: a row begins with an action; nothing comes before it that could have chosen it.
+
     >>> exp = from_rows([[5, 6, 7], [5, 8]], [[0, 1, 1], [0, 1]], scores=[1.0, 2.0])
     >>> exp.reward
     tensor([[0., 0., 1.],
             [0., 2., 0.]])
     """
+    if any(row[0] for row in actions if row):
+        raise ValueError("the first token of a row follows nothing, so it cannot be an action")
     width = max((len(row) for row in rows), default=1) or 1
     tokens = torch.tensor([list(row) + [pad_id] * (width - len(row)) for row in rows])  # [B, T]
     mask = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in rows])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -41,6 +41,11 @@ class EpochMetrics:
                 entry[0] += total
                 entry[1] += count
         return {name: t / n if n else float("nan") for name, (t, n) in sorted(found.items())}
+
+    def peek(self, names: Iterable[str]) -> dict[str, float]:
+        """This rank's means so far of those names that have any, in the order asked for."""
+        found = {name: self._sums[name] for name in names if name in self._sums}
+        return {name: float(total / count) for name, (total, count) in found.items() if count}
 
     def clear(self) -> None:
         """Begin a new epoch."""

@@ -38,6 +38,7 @@ class TuningModule(lightning.LightningModule):
         optimizer: takes parameter groups; by default AdamW at 1e-3.
         scheduler: takes the optimizer and the number of optimiser steps; null keeps the learning rate.
         parameter_groups: options by the name of a policy's part, such as `{"value": {"lr": 1e-3}}`.
+        init_heads: gives the policy's heads their first weights; null leaves them at 0.
         seed: everything drawn in training depends on it.
     """
 
@@ -52,6 +53,7 @@ class TuningModule(lightning.LightningModule):
         optimizer: MakeOptimizer | None = None,
         scheduler: MakeScheduler | None = None,
         parameter_groups: Mapping[str, Mapping[str, Any]] | None = None,
+        init_heads: Callable[[Policy], None] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -63,6 +65,8 @@ class TuningModule(lightning.LightningModule):
             )
         self.algorithm, self.collector, self.buffer = algorithm, collector, buffer
         self.policy: Policy = algorithm.build_policy(make_backbone)
+        if init_heads is not None:
+            init_heads(self.policy)
         algorithm.setup(self.policy)
         self.needs = algorithm.needs()
         self.reference: Reference | None = reference_of(self.policy) if "reference" in self.needs else None
@@ -71,7 +75,8 @@ class TuningModule(lightning.LightningModule):
         self.make_scheduler = scheduler
         self.group_options = {name: dict(options) for name, options in (parameter_groups or {}).items()}
         self.metrics = EpochMetrics()  # of this epoch so far
-        self.records: list[Mapping[str, Any]] = []  # of this epoch's rollouts, for callbacks
+        self.epoch_metrics: dict[str, float] | None = None  # means of the epoch that has just ended
+        self.epoch_records: list[Mapping[str, Any]] = []  # a few responses of this epoch, as text
         self.loader: RolloutLoader | None = None
         self.on_phase: Callable[[str], None] = lambda phase: (
             None
@@ -123,7 +128,7 @@ class TuningModule(lightning.LightningModule):
         self.train(was_training)
         self.metrics.add({**rollout.metrics, **prepared}, weight=len(exp))
         self.metrics.add({"perf/rollout_seconds": time.perf_counter() - started})
-        self.records.extend(rollout.records)
+        self.epoch_records.extend(rollout.records)
         self.on_phase("update")
         return exp
 
@@ -187,8 +192,10 @@ class TuningModule(lightning.LightningModule):
         """Start the clock."""
         self._epoch_began = time.perf_counter()
 
-    def on_train_epoch_end(self) -> None:
-        """Log the epoch's means to every logger; callbacks find them in `epoch_metrics`."""
+    def finish_epoch(self) -> dict[str, float]:
+        """The epoch's means, over all ranks. Callbacks that need them call this first; it counts once."""
+        if self.epoch_metrics is not None:
+            return self.epoch_metrics
         seconds = time.perf_counter() - self._epoch_began
         means = self.metrics.means()
         rollout = means.get("perf/rollout_seconds", 0.0) * (
@@ -200,8 +207,13 @@ class TuningModule(lightning.LightningModule):
             "perf/update_seconds": max(0.0, seconds - rollout),
         }
         self.epoch_metrics = means
-        self.log_dict(means, rank_zero_only=True)
+        return means
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's means to every logger and begin anew. Runs after the callbacks' own."""
+        self.log_dict(self.finish_epoch(), rank_zero_only=True)
         self.metrics.clear()
+        self.epoch_metrics, self.epoch_records = None, []
 
     # Checkpoints: everything that a resumed run needs to repeat this one
 
@@ -217,6 +229,7 @@ class TuningModule(lightning.LightningModule):
             "loader": self.loader.state_dict() if self.loader else {},
             "rng": global_rng_state(),
             "metrics": self.metrics.state_dict(),
+            "records": [dict(record) for record in self.epoch_records],
         }
         checkpoint["feedtune"] = {"ranks": gather_objects(own), "seed": self.seed}
         for name in self._rebuilt_keys():
@@ -236,6 +249,7 @@ class TuningModule(lightning.LightningModule):
         if self.loader is not None:
             self.loader.load_state_dict(mine["loader"])
         self.metrics.load_state_dict(mine["metrics"])
+        self.epoch_records = list(mine["records"])
         self._resumed = state
 
     def _rebuilt_keys(self) -> list[str]:

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from feedtune.contracts import Backbone, State
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half precision to float32; float32 and float64 as they are.
+
+    >>> at_least_float32(torch.zeros(1, dtype=torch.bfloat16)).dtype
+    torch.float32
+    """
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 class Policy(nn.Module):
@@ -43,8 +53,11 @@ class Policy(nn.Module):
         return hidden, state
 
     def action_logits(self, hidden: Tensor) -> Tensor:
-        """Logits `[..., V]` in float32 of the distribution that acts after these hidden states `[..., H]`."""
-        return self.backbone.unembed(hidden).float() / self.temperature
+        """Logits `[..., V]` of the distribution that acts after these hidden states `[..., H]`.
+
+        In float32, or float64 where the backbone is: log-softmax is never taken in half precision.
+        """
+        return at_least_float32(self.backbone.unembed(hidden)) / self.temperature
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Trainable parameters by name of the part, so that heads can have their own learning rate."""

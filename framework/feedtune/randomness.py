@@ -7,7 +7,7 @@ global generators (dropout, third-party code) are saved and restored whole.
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,13 +19,14 @@ def generator_for(*key: int) -> torch.Generator:
     >>> torch.rand(1, generator=generator_for(1, 2)) == torch.rand(1, generator=generator_for(1, 2))
     tensor([True])
     """
-    state = np.random.SeedSequence(key).generate_state(1, dtype=np.uint64)
+    # The length goes in first: SeedSequence fills up with zeros and would take (1, 2) for (1, 2, 0).
+    state = np.random.SeedSequence((len(key), *key)).generate_state(1, dtype=np.uint64)
     return torch.Generator().manual_seed(int(state[0]))
 
 
 def global_rng_state() -> dict[str, Any]:
     """The state of every global generator, in plain types."""
-    name, keys, position, has_gauss, cached = np.random.get_state()
+    numpy_state = cast(dict[str, Any], np.random.get_state(legacy=False))
     version, internal, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from feedtune.errors import UserError
+from feedtune.functional import chosen_logp
 from feedtune.policy import Policy
 
 
@@ -36,10 +38,21 @@ class Decoding:
     top_p: float | None = None
     repetition_penalty: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.top_k is not None and self.top_k < 1:
+            raise UserError(f"decoding.top_k: expected at least 1, got {self.top_k}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise UserError(f"decoding.top_p: expected a number in (0, 1], got {self.top_p}")
+        if self.repetition_penalty is not None and self.repetition_penalty <= 0:
+            raise UserError(
+                f"decoding.repetition_penalty: expected a number above 0, got {self.repetition_penalty}"
+            )
+
     @property
     def warped(self) -> bool:
         """Whether tokens come from another distribution than the policy's."""
-        return self != Decoding()
+        narrowed = self.top_k is not None or self.top_p not in (None, 1)
+        return self.greedy or narrowed or self.repetition_penalty not in (None, 1)
 
 
 @dataclass(frozen=True)
@@ -82,7 +95,7 @@ def warp(logits: Tensor, decoding: Decoding, said: Tensor | None = None) -> Tens
     if decoding.top_k is not None:
         kth = logits.topk(min(decoding.top_k, logits.shape[-1])).values[:, -1:]
         logits = logits.masked_fill(logits < kth, -torch.inf)
-    if decoding.top_p is not None:
+    if decoding.top_p is not None and decoding.top_p < 1:  # at 1, rounding would drop the tail
         ordered, index = logits.sort(descending=True)
         before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
         dropped = (before >= decoding.top_p).scatter(-1, index, before >= decoding.top_p)
@@ -146,7 +159,7 @@ def sample(
         warped = warp(logits, decoding, said)
         chosen = warped.argmax(-1) if decoding.greedy else draw(warped, uniforms[alive, step])  # [A]
         out_tokens[alive, step] = chosen
-        out_logp[alive, step] = logits.log_softmax(-1).gather(-1, chosen[:, None]).squeeze(-1)
+        out_logp[alive, step] = chosen_logp(logits, chosen).to(out_logp.dtype)
         if on_token is not None:
             on_token(alive, chosen)
         over = torch.isin(chosen, ends)

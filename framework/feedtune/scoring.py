@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from feedtune.experience import Experience
 from feedtune.functional import chosen_logp, entropy
-from feedtune.policy import Policy
+from feedtune.policy import Policy, at_least_float32
 
 LOGITS_AT_ONCE = 2**24
 """Logits that exist at one time in `score_actions`: 64 MiB in float32."""
@@ -67,13 +67,13 @@ def score_actions(policy: Policy, exp: Experience, entropy_gradient: bool = Fals
 
 
 def head_values(policy: Policy, name: str, hidden: Tensor, exp: Experience) -> Tensor:
-    """A scalar head's value of the state before each action token, `[B, T]` float32; 0 elsewhere."""
-    values = policy.heads[name](states_before(hidden, exp.action)).float().squeeze(-1)  # [N]
+    """A scalar head's value of the state before each action token, `[B, T]`; 0 elsewhere."""
+    values = at_least_float32(policy.heads[name](states_before(hidden, exp.action))).squeeze(-1)  # [N]
     return scatter(values, exp.action)
 
 
 def bootstrap_values(policy: Policy, name: str, hidden: Tensor, exp: Experience) -> Tensor:
-    """A scalar head's value after the last token of each row, `[B]` float32; 0 in rows that are done."""
+    """A scalar head's value after the last token of each row, `[B]`; 0 in rows that are done."""
     last = hidden[torch.arange(len(exp), device=hidden.device), (exp.lengths - 1).clamp(min=0)]  # [B, H]
-    values: Tensor = policy.heads[name](last).float().squeeze(-1)
+    values = at_least_float32(policy.heads[name](last)).squeeze(-1)
     return torch.where(exp.done, 0, values)

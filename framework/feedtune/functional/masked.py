@@ -26,9 +26,10 @@ def whiten(values: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
     >>> whiten(torch.tensor([1.0, 3.0, 99.0]), torch.tensor([True, True, False]))
     tensor([-0.7071,  0.7071,  0.0000])
     """
-    kept = torch.where(mask, values, 0)
-    count, total = sum_over_ranks(torch.stack([mask.sum().to(values.dtype), kept.sum()])).unbind()
+    # In float64: in float32 the mean of equal values is off by a rounding error, which whitening blows up.
+    kept = torch.where(mask, values, 0).double()
+    count, total = sum_over_ranks(torch.stack([mask.sum().double(), kept.sum()])).unbind()
     mean = total / count.clamp(min=1)
-    centred = torch.where(mask, values - mean, 0)
+    centred = torch.where(mask, kept - mean, 0)
     variance = sum_over_ranks(centred.square().sum()) / (count - 1).clamp(min=1)
-    return centred / (variance.sqrt() + eps)
+    return (centred / (variance.sqrt() + eps)).to(values.dtype)

@@ -12,7 +12,7 @@ from feedtune.contracts import Algorithm, Backbone, Loss
 from feedtune.errors import UserError
 from feedtune.experience import Experience
 from feedtune.functional import q_targets
-from feedtune.policy import Policy
+from feedtune.policy import Policy, at_least_float32
 from feedtune.references import FrozenCopy
 from feedtune.scoring import scatter, states_before
 from feedtune_plugins.algorithms.advantages import check_unit
@@ -43,8 +43,7 @@ class QPolicy(Policy):
 
     def q_values(self, hidden: Tensor) -> Tensor:
         """Q(s, .) `[..., V]` in float32 or wider, of the states with these hidden states `[..., H]`."""
-        q: Tensor = self.heads["q"](hidden)
-        return q.float() if q.dtype in (torch.bfloat16, torch.float16) else q
+        return at_least_float32(self.heads["q"](hidden))
 
     def action_logits(self, hidden: Tensor) -> Tensor:
         logits = self.q_values(hidden) / self.temperature

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from feedtune.contracts import Buffer
 from feedtune.errors import UserError
@@ -15,40 +16,42 @@ from feedtune.experience import Experience
 class Epochs(Buffer):
     """Every row of the last collection, in shuffled minibatches, for some passes.
 
-    Groups (rows that answer the same prompt) are shuffled and split as wholes.
+    Groups (rows that answer the same prompt) are shuffled and split as wholes, as evenly as may be.
 
     Args:
         passes: times each row is used. More learns more from a rollout and strays further from it.
-        minibatch_size: rows of a minibatch; null takes the whole rollout at once. It must divide the
-            rows of a collection, so that every step weighs the same.
+        minibatches: parts a pass is split into, one optimiser step each; at most the number of groups.
     """
 
-    def __init__(self, *, passes: int = 1, minibatch_size: int | None = None) -> None:
-        if passes < 1:
-            raise UserError(f"buffer.passes: expected at least 1, got {passes}")
-        if minibatch_size is not None and minibatch_size < 1:
-            raise UserError(f"buffer.minibatch_size: expected at least 1, got {minibatch_size}")
-        self.passes, self.minibatch_size = passes, minibatch_size
+    def __init__(self, *, passes: int = 1, minibatches: int = 1) -> None:
+        for name, value in {"passes": passes, "minibatches": minibatches}.items():
+            if value < 1:
+                raise UserError(f"buffer.{name}: expected at least 1, got {value}")
+        self.passes, self.per_pass = passes, minibatches
         self._exp: Experience | None = None
 
     def steps(self, rows: int) -> int:
-        size = self.minibatch_size or rows
-        if rows % size:
-            raise UserError(f"buffer.minibatch_size: {size} does not divide the {rows} rows of a collection")
-        return self.passes * (rows // size)
+        if rows < self.per_pass:
+            raise UserError(
+                f"buffer.minibatches: {self.per_pass} are more than the {rows} rows of a collection"
+            )
+        return self.passes * self.per_pass
 
     def add(self, exp: Experience) -> None:
+        groups = len(torch.unique(exp.group))
+        if groups < self.per_pass:
+            raise UserError(
+                f"buffer.minibatches: {self.per_pass} are more than the {groups} groups of a collection"
+            )
         self._exp = exp
 
     def minibatches(self, generator: torch.Generator) -> Iterator[Experience]:
         exp = self._exp
         if exp is None:
             raise RuntimeError("minibatches() before add()")
-        size = self.minibatch_size or len(exp)
         for _ in range(self.passes):
-            order = shuffled_groups(exp.group, generator)
-            for start in range(0, len(exp), size):
-                yield exp[order[start : start + size].to(exp.tokens.device)].trim()
+            for rows in split_groups(exp.group, self.per_pass, generator):
+                yield exp[rows.to(exp.tokens.device)].trim()
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self._exp is None else {"exp": self._exp.state_dict()}
@@ -57,13 +60,15 @@ class Epochs(Buffer):
         self._exp = Experience.from_state_dict(state["exp"]) if state else None
 
 
-def shuffled_groups(group: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Row numbers `[B]` with whole groups in random order, rows within a group as they were.
+def split_groups(group: Tensor, parts: int, generator: torch.Generator) -> list[Tensor]:
+    """Row numbers of each part: whole groups in random order, the rows of a group as they were.
 
-    >>> order = shuffled_groups(torch.tensor([7, 7, 3, 3]), torch.Generator().manual_seed(0))
-    >>> sorted(order.tolist()), order.tolist()[0] // 2 == order.tolist()[1] // 2
-    ([0, 1, 2, 3], True)
+    >>> parts = split_groups(torch.tensor([7, 7, 3, 3]), 2, torch.Generator().manual_seed(0))
+    >>> sorted(part.tolist() for part in parts)
+    [[0, 1], [2, 3]]
     """
     _, index = torch.unique(group.cpu(), return_inverse=True)  # [B] 0 .. G-1
-    places = torch.randperm(int(index.max()) + 1, generator=generator)
-    return places[index].argsort(stable=True)
+    order = torch.randperm(int(index.max()) + 1, generator=generator)
+    return [
+        torch.cat([(index == g).nonzero().squeeze(-1) for g in part]) for part in order.tensor_split(parts)
+    ]

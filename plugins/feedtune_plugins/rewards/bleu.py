@@ -14,12 +14,12 @@ from feedtune_plugins.rewards.text import UNITS, Unit, units
 
 @dataclass(kw_only=True)
 class Bleu(ReferenceReward):
-    """BLEU (Papineni et al. 2002) in [0, 1] of one response: 1 repeats a reference, 0 shares no word with any.
+    """BLEU (Papineni et al. 2002) in [0, 1] of one response: 1 repeats a reference, 0 shares no word.
 
     Without `smooth` this is torchmetrics' `bleu_score`: 0 as soon as one order of n-grams has no match, which
     is the fate of most single sentences. With it, 1 is added to the matches and to the counts of the orders
-    from 2 up (Lin and Och 2004), so that every shared word pays. torchmetrics' own `smooth` does the same where
-    each order has a match, and still gives 0 elsewhere.
+    from 2 up (Lin and Och 2004), so that every shared word pays. torchmetrics' own `smooth` does the same
+    where each order has a match, and still gives 0 elsewhere.
 
     Args:
         n_gram: longest n-gram that counts, 4 in the paper.

@@ -10,9 +10,9 @@ from feedtune.errors import UserError, nearest
 def one_of(key: str, value: str, choices: Sequence[str]) -> None:
     """Refuse a value that is not one of the choices.
 
-    >>> one_of("reward.unit", "word", ("words", "characters"))
+    >>> one_of("reward.mode", "al", ("all", "any"))
     Traceback (most recent call last):
-    feedtune.errors.UserError: reward.unit: expected one of words, characters; got 'word'. Did you mean 'words'?
+    feedtune.errors.UserError: reward.mode: expected one of all, any; got 'al'. Did you mean 'all'?
     """
     if value not in choices:
         hint = nearest(str(value), choices)

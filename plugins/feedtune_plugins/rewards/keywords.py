@@ -29,7 +29,7 @@ class Keywords:
 
     Args:
         words: the words. Not read where `column` is given.
-        column: a column with the row's own words: a text is one word, a list several; a row without any is NaN.
+        column: a column with the row's own words: a text is one word, a list several; without any, NaN.
         mode: `share` of the words that occur, in [0, 1]; 1 if `any` occurs; `count` of those that occur.
         whole_words: "cat" is not in "concatenate". Set to false for scripts without spaces between words.
         case_sensitive: tell "May" from "may".
@@ -38,7 +38,7 @@ class Keywords:
     Raises:
         UserError: there are no words, one is blank, or a row lacks the column.
 
-    >>> Keywords(words=["thanks", "please"])([Sample("Tea?", "Yes, THANKS!"), Sample("Tea?", "I am pleased.")])
+    >>> Keywords(words=["thanks", "please"])([Sample("Tea?", "THANKS!"), Sample("Tea?", "I am pleased.")])
     tensor([0.5000, 0.0000])
     """
 
@@ -78,7 +78,7 @@ class Keywords:
 
 
 def canonical(text: str, case_sensitive: bool) -> str:
-    """Text in a form in which equal writings are equal: composed, single spaces, and case folded unless it counts.
+    """Text in a form in which equal writings are equal: composed, single spaces, folded unless case counts.
 
     >>> canonical("  STRASSE\\n nach  Köln", False) == canonical("Straße nach Ko\\u0308ln", False)
     True
@@ -91,8 +91,8 @@ def canonical(text: str, case_sensitive: bool) -> str:
 def occurs(word: str, text: str, whole: bool) -> bool:
     """Whether the text contains the word, not as a part of a longer one if it is to be whole.
 
-    >>> occurs("cat", "concatenate, cat.", True), occurs("cat", "concatenate", True), occurs("c++", "c++11", True)
-    (True, False, True)
+    >>> occurs("cat", "concatenate, cat.", True), occurs("cat", "concatenate", True)
+    (True, False)
     """
     start = text.find(word)
     while start >= 0:

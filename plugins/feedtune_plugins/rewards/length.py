@@ -24,16 +24,16 @@ class Length:
     - `at_least`: min(n / t, 1). Rises linearly up to t, then stays.
     - `at_most`: min(t / n, 1). 1 up to t, then falls; twice as long is worth 1/2.
 
-    An empty response scores 0, except under `at_most`, where it scores 1: add a source that wants something said.
+    An empty response scores 0, except under `at_most`, where it scores 1: add a source that wants words.
 
     Args:
         target: the length t, 1 or more.
         shape: what to do with lengths on either side of it.
-        unit: words between whitespace, or characters; a run of whitespace counts as one character, and none at
-            the ends, so that padding earns nothing.
+        unit: words between whitespace, or characters; a run of whitespace counts as one character, and
+            none at the ends, so that padding earns nothing.
 
-    >>> Length(target=4)([Sample("Hi", "Well, hello there, you!"), Sample("Hi", "Hello you"), Sample("Hi", "")])
-    tensor([1.0000, 0.5000, 0.0000])
+    >>> Length(target=4)([Sample("Hi", "Well, hello there, you!"), Sample("Hi", "Hello you")])
+    tensor([1.0000, 0.5000])
     """
 
     target: int = 20

@@ -58,9 +58,14 @@ def as_list(value: Any) -> list[Any] | None:
 
 
 def shorten(value: Any, width: int = 40) -> str:
-    """A value as an error message shows it."""
-    shown = repr(value)
-    return shown if len(shown) <= width else shown[: width - 3] + "..."
+    """A value as an error message shows it.
+
+    >>> shorten("the cat sat on the mat", 10)
+    "'the cat...'"
+    """
+    text = value if isinstance(value, str) else repr(value)
+    cut = text if len(text) <= width else text[: width - 3] + "..."
+    return repr(cut) if isinstance(value, str) else cut
 
 
 @dataclass(kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from typing import Literal
 
 from feedtune.errors import missing_extra
@@ -45,7 +46,7 @@ class Rouge(ReferenceReward):
         one_of("reward.unit", self.unit, UNITS)
         if self.stem:
             try:
-                import nltk.stem.porter  # noqa: F401 - torchmetrics uses it, and words the error differently
+                import_module("nltk.stem.porter")  # torchmetrics will; its error would not name the extra
             except ImportError as error:
                 raise missing_extra("nltk", "metrics", "reward.stem") from error
 

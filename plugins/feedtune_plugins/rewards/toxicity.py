@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +26,8 @@ class Toxicity:
     Raises:
         UserError: the extra `toxicity` is not installed.
 
-    >>> Toxicity()([Sample("Hi", "Nice to meet you.")]).round(decimals=1) + 0.0
-    tensor([0.])
+    >>> Toxicity()([Sample("Tea?", "Thank you very much."), Sample("Tea?", "You idiot!")])
+    tensor([-0.0011, -1.0000])
     """
 
     scale: float = 1.0
@@ -47,12 +46,7 @@ class Toxicity:
 def load_classifier() -> Callable[[list[str]], Any]:
     """The classifier: n texts in, n probabilities out."""
     try:
-        from sklearn.exceptions import InconsistentVersionWarning
-
-        with warnings.catch_warnings():
-            # It comes pickled by its authors' scikit-learn; that it is read right is tested by its scores.
-            warnings.simplefilter("ignore", InconsistentVersionWarning)
-            from profanity_check import predict_prob
+        from profanity_check import predict_prob
     except ImportError as error:
         raise missing_extra("alt-profanity-check", "toxicity", "reward=toxicity") from error
     predict: Callable[[list[str]], Any] = predict_prob

@@ -1,0 +1,104 @@
+"""The command `feedtune`: finds the command's module, and turns what users can mend into one message.
+
+Modules are imported when their command is called: `feedtune --help` needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+COMMANDS = {
+    "quickstart": "pretrain a small model, tune it by PPO, evaluate it: a few minutes on a laptop",
+    "train": "train as the overrides say: feedtune train algorithm=ppo reward=sentiment",
+    "pipeline": "several stages, each going on from the one before: feedtune pipeline pipeline=quickstart",
+    "resume": "go on with a run that was stopped: feedtune resume DIR",
+    "evaluate": "measure a run on held-out rows: feedtune evaluate DIR [overrides]",
+    "generate": 'let a run speak: feedtune generate DIR "text", or a chat without text',
+    "report": "write report.html for one or several runs: feedtune report DIR...",
+    "plugins": "list every group, option and the distribution it comes from",
+}
+
+USER_MISTAKE = 2
+
+
+def usage() -> str:
+    """What `feedtune --help` prints."""
+    rows = "\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())
+    return (
+        "usage: feedtune COMMAND [arguments]\n\n"
+        "Tunes language models with feedback by reinforcement learning.\n\n"
+        f"{rows}\n\nfeedtune COMMAND --help says more. Documentation: README.md and docs/"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, or 2 for a mistake that the user can mend."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if given[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"feedtune {version('feedtune')}")
+        return 0
+    name, rest = given[0], given[1:]
+    if name not in COMMANDS:
+        from feedtune.errors import nearest
+
+        return _refuse(f"unknown command '{name}'.{nearest(name, COMMANDS)} Commands: {', '.join(COMMANDS)}")
+    return _run(name, rest)
+
+
+def _run(name: str, arguments: Sequence[str]) -> int:
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from feedtune.errors import UserError
+
+    # Hydra would print its own message and exit with 1; so it hands the exception to us.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    _quieten()
+    try:
+        command = importlib.import_module(f"feedtune.commands.{name}")
+        return int(command.main(arguments))
+    except UserError as error:
+        return _refuse(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        return _refuse(_hydra_message(error))
+    except KeyboardInterrupt:
+        print("feedtune: interrupted", file=sys.stderr)
+        return 130
+
+
+def _refuse(message: str) -> int:
+    print(
+        "\n".join(f"feedtune: {line}" if i == 0 else line for i, line in enumerate(message.splitlines())),
+        file=sys.stderr,
+    )
+    return USER_MISTAKE
+
+
+def _hydra_message(error: Exception) -> str:
+    """Hydra's own message (with its list of choices), without its advice on tracebacks and internals."""
+    from feedtune.hydra_errors import explain
+
+    return explain(error)
+
+
+def _quieten() -> None:
+    """Third-party advice that the user of a command can do nothing about."""
+    import logging
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

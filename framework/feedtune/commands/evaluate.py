@@ -1,0 +1,103 @@
+"""`feedtune evaluate DIR [overrides]`: measure a run on held-out rows, beside what it started from."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from feedtune import runs
+from feedtune.assembly import Assembly, assemble, checked
+from feedtune.commands.resume import saved_config
+from feedtune.configs import compose_config
+from feedtune.evaluation import Evaluation, as_json, evaluate
+from feedtune.policy import Policy
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print a table and write evaluation.json into the run folder."""
+    parser = argparse.ArgumentParser(prog="feedtune evaluate", description=__doc__)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the run folder")
+    parser.add_argument("overrides", nargs="*", help="such as evaluation.rows=200 reward=toxicity")
+    parser.add_argument("--out", type=Path, help="where to write; by default DIR/evaluation.json")
+    given = parser.parse_args(arguments)
+    found, before = evaluate_run(given.folder, given.overrides)
+    out = given.out or given.folder / "evaluation.json"
+    out.write_text(json.dumps(as_json(found, before), indent=2, ensure_ascii=False) + "\n")
+    console = Console()
+    console.print(metrics_table(found, before))
+    console.print(samples_table(found, before))
+    console.print(f"responses and numbers: {out}", highlight=False)
+    return 0
+
+
+def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[Evaluation, Evaluation | None]:
+    """Measure the policy of a run folder, and the reference that it was tuned from, if it has one.
+
+    Overrides change the run's config first: another reward, other rows, another way of decoding.
+    """
+    config = checked(_config(folder, overrides))
+    tuned = runs.load(folder)
+    parts = assemble(config, tuned.codec)
+    rows = parts.eval_rows()
+    reference = _reference(config, parts)
+    console = Console(stderr=True)
+    with console.status(f"answering {parts.options.rows or len(rows)} held-out prompts"):
+        found = evaluate(tuned.policy, tuned.codec, rows, parts.reward, parts.options, reference)
+        before = None
+        if reference is not None:
+            before = evaluate(reference, tuned.codec, rows, parts.reward, parts.options, reference)
+    return found, before
+
+
+def _config(folder: Path, overrides: Sequence[str]) -> DictConfig:
+    """The run's config; with overrides, composed again from its own and these."""
+    saved = saved_config(folder)
+    if not overrides:
+        return saved
+    path = folder / ".hydra" / "overrides.yaml"
+    own = [str(line) for line in OmegaConf.load(path)] if path.is_file() else []
+    return compose_config([*own, *overrides])
+
+
+def _reference(config: DictConfig, parts: Assembly) -> Policy | None:
+    """The policy as it was before training, where it was worth something or the run compared with it."""
+    if config.init_from is None and "reference" not in parts.module.needs:
+        return None
+    return parts.module.policy.eval()
+
+
+def metrics_table(found: Evaluation, before: Evaluation | None) -> Table:
+    """Every metric, beside the reference's."""
+    table = Table("metric", *(["before"] if before else []), "after" if before else "value")
+    for name, value in found.metrics.items():
+        old: list[Any] = [_number(before.metrics.get(name))] if before else []
+        table.add_row(name, *old, _number(value))
+    return table
+
+
+def samples_table(found: Evaluation, before: Evaluation | None, rows: int = 8) -> Table:
+    """The first responses, beside the reference's to the same prompts."""
+    rewarded = "reward" in found.records[0]
+    columns = [
+        "prompt",
+        *(["before", "after"] if before else ["response"]),
+        *(["reward"] if rewarded else []),
+    ]
+    table = Table(*columns, show_lines=True)
+    for index, record in enumerate(found.records[:rows]):
+        old = [before.records[index]["response"]] if before else []
+        cells = [record["prompt"], *old, record["response"]]
+        table.add_row(*map(escape, cells), *([_number(record["reward"])] if rewarded else []))
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

@@ -1,0 +1,64 @@
+"""`feedtune pipeline [overrides]`: stages in a row, each an ordinary command."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from feedtune.commands import evaluate, resume, train
+from feedtune.configs import compose_config, to_plain
+from feedtune.errors import UserError, nearest
+from feedtune.report import write_report
+from feedtune.training import LAST
+
+USAGE = """usage: feedtune pipeline [overrides]
+
+Runs the stages of conf/pipeline/NAME.yaml, each in a folder of its own; finished stages are skipped and a
+stopped one goes on.
+
+  pipeline=NAME          which stages (default quickstart)
+  dir=FOLDER             where to put the runs, or the folder of a pipeline to go on with
+  stages.NAME.arguments  arguments of a stage, as its command takes them"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run every stage, then write one report over all."""
+    if "--help" in arguments or "-h" in arguments:
+        print(USAGE)
+        return 0
+    config = to_plain(compose_config(arguments, "pipeline"))
+    folder = Path(config["dir"])
+    console = Console(stderr=True)
+    began = time.perf_counter()
+    for number, (name, stage) in enumerate(config["stages"].items(), 1):
+        console.rule(f"{number}/{len(config['stages'])} {name}")
+        console.print(
+            f"feedtune {stage['command']} {' '.join(stage['arguments'])}", style="dim", highlight=False
+        )
+        _run_stage(name, stage, folder / name)
+    minutes = (time.perf_counter() - began) / 60
+    trained = [folder / name for name, stage in config["stages"].items() if stage["command"] == "train"]
+    print(f"report: {write_report(trained, folder / 'report.html')}")
+    print(f"all stages: {minutes:.1f} minutes")
+    return 0
+
+
+def _run_stage(name: str, stage: Mapping[str, Any], folder: Path) -> None:
+    command = stage["command"]
+    if command == "evaluate":
+        evaluate.main(stage["arguments"])
+    elif command != "train":
+        known = ("train", "evaluate")
+        raise UserError(
+            f"stages.{name}.command: '{command}' is no stage.{nearest(command, known)} It is one of {known}"
+        )
+    elif (folder / "export" / "feedtune.json").is_file():
+        print(f"{folder}: complete already")
+    elif (folder / LAST).is_file():
+        resume.main([str(folder)])
+    else:
+        train.main([*stage["arguments"], f"hydra.run.dir={folder}", "report=false"])

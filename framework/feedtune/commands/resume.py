@@ -1,0 +1,44 @@
+"""`feedtune resume DIR`: go on where a run was stopped."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from feedtune.errors import UserError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Go on from checkpoints/last.ckpt with the saved config, in the same folder."""
+    parser = argparse.ArgumentParser(prog="feedtune resume", description=__doc__)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the run folder")
+    folder: Path = parser.parse_args(arguments).folder
+    config = saved_config(folder)
+    from feedtune.training import LAST, describe, train
+
+    checkpoint = folder / LAST
+    if not checkpoint.is_file():
+        raise UserError(f"{checkpoint} does not exist: the run wrote no checkpoint, so start it again")
+    metrics = train(config, folder, checkpoint)
+    print(describe(metrics) or "the run was complete already")
+    print(f"run folder: {folder}")
+    return 0
+
+
+def saved_config(folder: Path) -> DictConfig:
+    """The config of a run folder.
+
+    Raises:
+        UserError: the folder is no run.
+    """
+    path = folder / ".hydra" / "config.yaml"
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder")
+    if not path.is_file():
+        raise UserError(f"{folder}: not a run folder of feedtune (it has no .hydra/config.yaml)")
+    config = OmegaConf.load(path)
+    assert isinstance(config, DictConfig)
+    return config

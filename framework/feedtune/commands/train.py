@@ -1,0 +1,56 @@
+"""`feedtune train [overrides]`: a Hydra application."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from feedtune import hydra_setup
+from feedtune.discovery import own_conf
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Let Hydra read the arguments: overrides, --help, --cfg, --multirun and its other flags."""
+    hydra_setup.register()
+    given, sys.argv = sys.argv, [sys.argv[0], *arguments]
+    command_line = [given[0], "train", *arguments]
+
+    def run(config: DictConfig) -> float | None:
+        # Lightning starts further processes with this very command line, so it must be whole again.
+        sys.argv = command_line
+        return _run(config)
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(own_conf()), config_name="train")(run)()
+    finally:
+        sys.argv = given
+    return 0
+
+
+def _run(config: DictConfig) -> float | None:
+    from hydra.core.hydra_config import HydraConfig
+
+    from feedtune.training import describe, train
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    metrics = train(config, folder)
+    print(describe(metrics))
+    if not config.trainer.fast_dev_run:
+        _finish(config, folder)
+    return metrics.get("rollout/reward")
+
+
+def _finish(config: DictConfig, folder: Path) -> None:
+    """Write the report, if it can be drawn, and say what can be done next."""
+    import importlib.util
+
+    from feedtune.report import write_report
+
+    print(f"run folder: {folder}")
+    if config.report and importlib.util.find_spec("matplotlib"):
+        print(f"report: {write_report([folder], folder / 'report.html')}")
+    print(f'next: feedtune evaluate {folder}   or: feedtune generate {folder} "Hello"')

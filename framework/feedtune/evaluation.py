@@ -1,0 +1,218 @@
+"""How good a policy is on held-out rows."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from feedtune.contracts import RewardSource, Row, Sample, Scores, mean_of_scored
+from feedtune.experience import Experience, from_rows
+from feedtune.policy import Policy
+from feedtune.randomness import generator_for
+from feedtune.rewards import score_samples
+from feedtune.sampling import Decoding, Response, sample
+from feedtune.scoring import score_actions
+from feedtune.text import Codec, EncodedPrompt
+
+ROWS_AT_ONCE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """The node `evaluation` of a config; conf/train.yaml says what each means."""
+
+    rows: int | None = 64
+    every: int | None = None
+    max_new_tokens: int = 32
+    decoding: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured, and the responses it was measured on."""
+
+    metrics: dict[str, float]
+    records: list[dict[str, Any]]
+
+
+def evaluate(
+    policy: Policy,
+    codec: Codec,
+    rows: Sequence[Row],
+    reward: RewardSource | None,
+    options: EvaluationOptions,
+    reference: Policy | None = None,
+    on_rows: Callable[[int], None] = lambda done: None,
+) -> Evaluation:
+    """Sample one response to each row and measure it.
+
+    Metrics: eval/reward and eval/reward/<source>; eval/length (tokens), eval/ended, eval/distinct (share of
+    responses that differ), eval/distinct_1 and _2 (different words and word pairs over all, Li et al. 2016);
+    with a reference policy eval/kl (nats a response, k1) and eval/reference_perplexity (of the responses
+    under the reference); where rows have a reference text, eval/perplexity (of these texts under the policy)
+    and eval/bleu, eval/chrf, eval/rougeL of the responses (extra `metrics`).
+
+    Args:
+        policy: in evaluation mode.
+        codec: its own.
+        rows: held-out rows.
+        reward: null measures everything else.
+        options: rows, decoding, seed.
+        reference: what the policy is compared with.
+        on_rows: told how many rows are done (progress bars).
+    """
+    chosen = list(rows if options.rows is None else rows[: options.rows])
+    prompts = codec.prompts(chosen)
+    generator = generator_for(options.seed)
+    decoding = Decoding(**options.decoding)
+    responses: list[Response] = []
+    for start in range(0, len(prompts), ROWS_AT_ONCE):
+        responses += sample(
+            policy,
+            [prompt.tokens for prompt in prompts[start : start + ROWS_AT_ONCE]],
+            max_new_tokens=options.max_new_tokens,
+            eos_ids=codec.eos_ids,
+            generator=generator,
+            decoding=decoding,
+            stopped=codec.stopped if codec.stop else None,
+        )
+        on_rows(len(responses))
+    samples = [
+        Sample(p.text, codec.response(r.tokens), tuple(p.messages), p.row)
+        for p, r in zip(prompts, responses, strict=True)
+    ]
+    scores = None if reward is None else score_samples(reward, samples)
+    metrics = {
+        **_reward_metrics(scores),
+        **_text_metrics(samples, responses),
+        **_leash_metrics(policy, reference, prompts, responses, decoding),
+        **_reference_text_metrics(policy, codec, chosen, samples),
+    }
+    return Evaluation(metrics, _records(samples, scores))
+
+
+def _reward_metrics(scores: Scores | None) -> dict[str, float]:
+    if scores is None:
+        return {}
+    parts = {f"eval/reward/{name}": mean_of_scored(part) for name, part in scores.parts.items()}
+    return {"eval/reward": mean_of_scored(scores.total), **parts}
+
+
+def _text_metrics(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[str, float]:
+    count = max(1, len(samples))
+    words = [s.response.split() for s in samples]
+    return {
+        "eval/length": sum(len(r.tokens) for r in responses) / count,
+        "eval/ended": sum(r.ended for r in responses) / count,
+        "eval/distinct": len({s.response for s in samples}) / count,
+        "eval/distinct_1": distinct_n(words, 1),
+        "eval/distinct_2": distinct_n(words, 2),
+    }
+
+
+def distinct_n(texts: Sequence[Sequence[str]], n: int) -> float:
+    """Different n-grams over all n-grams (Li et al. 2016, arXiv:1510.03055); 0 where there is none.
+
+    >>> distinct_n([["a", "b", "a"], ["a"]], 1)
+    0.5
+    """
+    grams = [tuple(text[i : i + n]) for text in texts for i in range(len(text) - n + 1)]
+    return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def _leash_metrics(
+    policy: Policy,
+    reference: Policy | None,
+    prompts: Sequence[EncodedPrompt],
+    responses: Sequence[Response],
+    decoding: Decoding,
+) -> dict[str, float]:
+    """KL and perplexity under the reference; KL only of the policy's own, unwarped distribution."""
+    if reference is None:
+        return {}
+    exp = _as_experience([p.tokens for p in prompts], [r.tokens for r in responses])
+    ours, theirs = _sum_logp(policy, exp), _sum_logp(reference, exp)
+    metrics = {"eval/reference_perplexity": _perplexity(theirs, exp)}
+    if not decoding.warped:
+        metrics["eval/kl"] = float((ours - theirs).mean())
+    return metrics
+
+
+def _as_experience(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> Experience:
+    pairs = list(zip(prompts, responses, strict=True))
+    return from_rows([[*p, *r] for p, r in pairs], [[False] * len(p) + [True] * len(r) for p, r in pairs])
+
+
+@torch.no_grad()
+def _sum_logp(policy: Policy, exp: Experience) -> torch.Tensor:
+    """Log-probability of each row's action tokens, `[B]` float64 on the CPU."""
+    device = next(policy.parameters()).device
+    pieces = []
+    for start in range(0, len(exp), ROWS_AT_ONCE):
+        part = exp[slice(start, start + ROWS_AT_ONCE)].trim().to(device)
+        pieces.append(score_actions(policy, part).logp.double().sum(-1).cpu())
+    return torch.cat(pieces)
+
+
+def _perplexity(sum_logp: torch.Tensor, exp: Experience) -> float:
+    """exp of the mean negative log-probability of an action token."""
+    return math.exp(min(700.0, -float(sum_logp.sum()) / max(1, int(exp.action.sum()))))
+
+
+def _reference_text_metrics(
+    policy: Policy, codec: Codec, rows: Sequence[Row], samples: Sequence[Sample]
+) -> dict[str, float]:
+    having = [(s.response, s.columns["reference"]) for s in samples if _is_text(s.columns.get("reference"))]
+    if not having:
+        return {}
+    sequences = codec.sequences([s.columns for s in samples if _is_text(s.columns.get("reference"))])
+    limit = policy.backbone.context_length
+    kept = [s for s in sequences if limit is None or len(s.tokens) <= limit]
+    metrics = {}
+    if kept:
+        exp = from_rows([s.tokens for s in kept], [s.action for s in kept])
+        metrics["eval/perplexity"] = _perplexity(_sum_logp(policy, exp), exp)
+    return {**metrics, **_overlap_metrics([h[0] for h in having], [h[1] for h in having])}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _overlap_metrics(responses: list[str], references: list[str]) -> dict[str, float]:
+    """Corpus BLEU and chrF (0 to 1), mean ROUGE-L; without the extra `metrics` no ROUGE."""
+    from torchmetrics.functional.text import bleu_score, chrf_score, rouge_score
+
+    listed = [[reference] for reference in references]
+    metrics = {
+        "eval/bleu": float(bleu_score(responses, listed)),
+        "eval/chrf": float(chrf_score(responses, listed)),  # type: ignore[arg-type]
+    }
+    if importlib.util.find_spec("nltk") and importlib.util.find_spec("rouge_score"):
+        metrics["eval/rougeL"] = float(rouge_score(responses, listed, rouge_keys="rougeL")["rougeL_fmeasure"])
+    return metrics
+
+
+def _records(samples: Sequence[Sample], scores: Scores | None) -> list[dict[str, Any]]:
+    records = []
+    for index, one in enumerate(samples):
+        record: dict[str, Any] = {"prompt": one.prompt, "response": one.response}
+        if _is_text(one.columns.get("reference")):
+            record["reference"] = one.columns["reference"]
+        if scores is not None:
+            record["reward"] = float(scores.total[index])
+            record |= {f"reward/{name}": float(part[index]) for name, part in scores.parts.items()}
+        records.append(record)
+    return records
+
+
+def as_json(found: Evaluation, reference: Evaluation | None) -> Mapping[str, Any]:
+    """What evaluation.json holds."""
+    before = None if reference is None else {"metrics": reference.metrics, "records": reference.records}
+    return {"metrics": found.metrics, "records": found.records, "reference": before}

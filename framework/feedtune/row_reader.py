@@ -1,0 +1,85 @@
+"""Rows in pieces of text: what is read, what is to be said."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from feedtune.chat_template import ChatTemplate, Piece
+from feedtune.contracts import Row
+from feedtune.conversation import Form, Message, check_row, form_of, messages_of, readable
+from feedtune.errors import UserError
+
+
+class PiecedRow(NamedTuple):
+    """A row cut into pieces, not yet tokenised."""
+
+    form: Form
+    pieces: list[Piece]
+    prompt: str
+    response: str
+    messages: list[Message]
+    row: Row
+
+
+class RowReader:
+    """Reads rows of every form. `where` names the row in errors, as in "row 3"."""
+
+    def __init__(self, template: ChatTemplate, system_prompt: str | None) -> None:
+        self.template = template
+        self.system_prompt = system_prompt
+
+    def prompt(self, row: Row, where: str) -> PiecedRow:
+        check_row(row, where)
+        form = form_of(row, where)
+        if form == "text":
+            raise UserError(
+                f"{where}: a 'text' asks nothing; generation needs a column 'prompt' or 'messages'"
+            )
+        if form == "prompt":
+            return PiecedRow(form, [Piece(row["prompt"], False)], row["prompt"], "", [], row)
+        messages = messages_of(row, where)
+        if messages[-1]["role"] == "assistant":
+            *messages, answer = messages
+            if row.get("reference") is None:
+                row = {**row, "reference": answer["content"]}
+        if not messages:
+            raise UserError(f"{where}: its only message is the assistant's, so there is nothing to answer")
+        opened = self._opened(messages)
+        return PiecedRow(form, self.template.pieces(opened, True, where), readable(messages), "", opened, row)
+
+    def sequence(self, row: Row, where: str, loss_on: str) -> PiecedRow:
+        check_row(row, where)
+        form = form_of(row, where)
+        if form == "messages":
+            return self._chat(row, where, loss_on)
+        if form == "text":
+            if not row["text"]:
+                raise UserError(f"{where}: 'text' is empty, so there is nothing to imitate")
+            return PiecedRow(form, [Piece(row["text"], True)], "", row["text"], [], row)
+        said = row.get("reference")
+        if not isinstance(said, str):
+            found = "there is none" if said is None else f"got {type(said).__name__}"
+            raise UserError(f"{where}: a plain prompt needs a text 'reference' to imitate, {found}")
+        pieces = [Piece(row["prompt"], False), Piece(said, True)]
+        return PiecedRow(form, pieces, row["prompt"], said, [], row)
+
+    def _chat(self, row: Row, where: str, loss_on: str) -> PiecedRow:
+        messages = messages_of(row, where)
+        if messages[-1]["role"] != "assistant" and isinstance(row.get("reference"), str):
+            messages.append({"role": "assistant", "content": row["reference"]})
+        answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+        opened = self._opened(messages)
+        pieces = self.template.pieces(opened, False, where)
+        if loss_on == "assistant" and not any(piece.assistant for piece in pieces):
+            raise UserError(
+                f"{where}: no assistant message answers another, and there is no 'reference' to imitate"
+            )
+        last = answers[-1] if answers else len(messages)
+        said = str(messages[last]["content"]) if answers else ""
+        return PiecedRow("messages", pieces, readable(messages[:last]), said, opened, row)
+
+    def _opened(self, messages: list[Message]) -> list[Message]:
+        """With the system prompt in front, unless the conversation brings its own."""
+        if self.system_prompt is None or messages[0]["role"] in ("system", "developer"):
+            return messages
+        return [{"role": "system", "content": self.system_prompt}, *messages]

@@ -1,0 +1,188 @@
+"""A backbone around any causal language model of transformers that keeps its past in a key-value cache."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.utils.tqdm import (
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.cache_utils import Cache, DynamicLayer
+from transformers.utils import logging
+
+from feedtune.contracts import Backbone, State
+from feedtune.errors import UserError
+from feedtune_plugins.backbones.parts import ZeroHead, zero_head
+
+
+class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """Keys and values of a layer, `[B, heads, past, size]`. The first chunk is kept as it is, not copied."""
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Append this chunk's; return all."""
+        if self.is_initialized:
+            return super().update(key_states, value_states, *args, **kwargs)
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.keys, self.values, self.is_initialized = key_states, value_states, True
+        return key_states, value_states
+
+
+@dataclass
+class Past:
+    """What a transformer remembers. `forward` consumes it: the cache grows in place."""
+
+    cache: Cache
+    width: int  # columns in the cache, pads included
+    mask: Tensor | None  # [B, width] bool; None: every column of every row is a real token
+
+
+class CausalLM(Backbone):
+    """Trunk and unembedding of a `PreTrainedModel`, with pads at both ends and rows that come and go.
+
+    Positions count real tokens only. Batches without pads on the left run without an attention mask, which
+    is exact (no token sees what comes after it) and lets the causal kernel work.
+
+    Args:
+        model: a causal language model of transformers, or peft's wrapper around one.
+        vocab_size: tokens that the tokenizer knows; logits beyond them (rows that only fill up the
+            embedding) are cut off.
+    """
+
+    recomputes = False  # gradient checkpointing: activations come again in the backward pass, without a cache
+
+    def __init__(self, model: Any, vocab_size: int) -> None:
+        super().__init__()
+        self.model: Any = model  # transformers and peft are hardly typed
+        self.vocab_size = vocab_size
+        self.context_length = context_of(self.causal.config.get_text_config())
+        known = inspect.signature(self.causal.base_model.forward).parameters
+        self._takes_positions = "position_ids" in known  # those without (Bloom) count the attention mask
+
+    @property
+    def causal(self) -> Any:
+        """The `PreTrainedModel` itself, without peft's wrapper."""
+        return self.model if isinstance(self.model, PreTrainedModel) else self.model.get_base_model()
+
+    def forward(self, tokens: Tensor, mask: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Hidden states `[B, T, H]` and the state; None in training with gradient checkpointing."""
+        stateless = self.recomputes and self.training
+        if stateless and state is not None:
+            raise UserError(
+                "backbone.gradient_checkpointing: a training pass cannot go on from a state, as there is no "
+                "cache where activations are recomputed; read whole rows, or set it to false"
+            )
+        past = state if state is not None else Past(Cache(layer_class_to_replicate=GrowingLayer), 0, None)
+        width = past.width + tokens.shape[1]
+        if self.context_length is not None and width > self.context_length:
+            raise UserError(
+                f"a row of {width} tokens (pads included) is longer than the context of {self.context_length}"
+            )
+        attention, positions, after = _layout(mask, past)
+        cache = None if stateless else past.cache
+        hidden: Tensor = self.causal.base_model(
+            input_ids=tokens,
+            attention_mask=attention,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            **({"position_ids": positions} if self._takes_positions else {}),
+        ).last_hidden_state
+        return hidden, None if cache is None else Past(cache, width, after)
+
+    def unembed(self, hidden: Tensor) -> Tensor:
+        """`[..., H]` to logits `[..., V]`."""
+        logits: Tensor = self.causal.get_output_embeddings()(hidden)
+        return logits if logits.shape[-1] == self.vocab_size else logits[..., : self.vocab_size]
+
+    def select(self, state: State, rows: Tensor) -> State:
+        """Copies of these rows of every layer's keys and values."""
+        layers = [_select_layer(layer, rows) for layer in state.cache.layers]
+        mask = None if state.mask is None else state.mask.index_select(0, rows)
+        return Past(Cache(layers=layers), state.width, mask)
+
+    def head(self, outputs: int) -> ZeroHead:
+        """A linear head on the last hidden state."""
+        weight = self.causal.get_output_embeddings().weight
+        return zero_head(weight.shape[1], outputs, like=weight)
+
+    def save(self, folder: Path) -> None:
+        """An ordinary transformers folder, without tokenizer: model.safetensors and config.json."""
+        with quiet_loading():
+            self.model.save_pretrained(folder)
+
+
+def context_of(config: PretrainedConfig) -> int | None:
+    """Most tokens of a row; None: no limit.
+
+    A model that looks back through a sliding window (or within chunks) is given the window: beyond it, pads
+    would take up places that belong to real tokens.
+    """
+    kinds = getattr(config, "layer_types", None)
+    limits = [getattr(config, "max_position_embeddings", None)]
+    if kinds is None or "sliding_attention" in kinds:
+        limits.append(getattr(config, "sliding_window", None))
+    if kinds is not None and "chunked_attention" in kinds:
+        limits.append(config.attention_chunk_size)
+    return min((limit for limit in limits if limit), default=None)
+
+
+def _layout(mask: Tensor, past: Past) -> tuple[Tensor | None, Tensor, Tensor | None]:
+    """How the model is to see a chunk with this mask `[B, T]`.
+
+    Returns the attention mask `[B, width + T]` (None: plainly causal), positions `[B or 1, T]` and the mask
+    that the next chunk has to heed (None: no pads so far).
+    """
+    whole = bool(mask.all())
+    pads_last = whole or bool((mask[:, 1:] <= mask[:, :-1]).all())
+    if past.mask is None and pads_last:
+        positions = torch.arange(past.width, past.width + mask.shape[1], device=mask.device)[None]
+        return None, positions, None if whole else _joined(past, mask)
+    joined = _joined(past, mask)
+    positions = (joined.cumsum(1) - 1).clamp(min=0)[:, past.width :]
+    return joined.long(), positions, joined
+
+
+def _joined(past: Past, mask: Tensor) -> Tensor:
+    """The mask of all columns so far, `[B, width + T]`."""
+    before = mask.new_ones(len(mask), past.width) if past.mask is None else past.mask
+    return torch.cat([before, mask], 1)
+
+
+def _select_layer(layer: Any, rows: Tensor) -> Any:
+    """A copy of these rows of one layer of a cache; refuses layers that hold more than keys and values."""
+    if not isinstance(layer, GrowingLayer):
+        raise UserError(
+            f"backbone: cannot select rows of a {type(layer).__name__}; expected plain keys and values"
+        )
+    copied: Any = GrowingLayer()  # type: ignore[no-untyped-call]
+    if layer.keys is not None and layer.values is not None:
+        copied.update(layer.keys.index_select(0, rows), layer.values.index_select(0, rows))
+    return copied
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Without transformers' bars for weights, which are over in no time; downloads keep theirs."""
+    bars: Any = logging
+    shown, downloads = bars.is_progress_bar_enabled(), not are_progress_bars_disabled()
+    bars.disable_progress_bar()
+    if downloads:
+        enable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
+        if not downloads:
+            disable_progress_bars()

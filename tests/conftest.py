@@ -1,0 +1,76 @@
+"""Fixtures of the whole suite: tiny backbones with random weights, built once and handed out as copies."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from feedtune.contracts import Backbone
+
+VOCABULARY = 11
+
+
+def _ngram() -> Backbone:
+    from feedtune_plugins.backbones.ngram import NGram
+
+    backbone = NGram(vocab_size=VOCABULARY, n=3, buckets=1000)
+    torch.nn.init.normal_(backbone.table.weight)
+    return backbone
+
+
+def _recurrent(cell: str) -> Backbone:
+    from feedtune_plugins.backbones.recurrent import Recurrent
+
+    backbone = Recurrent(vocab_size=VOCABULARY, cell=cell, embed_size=8, hidden_size=12, layers=2)  # type: ignore[arg-type]
+    torch.nn.init.normal_(backbone.embedding.weight)  # far from uniform: wrong logits must show
+    return backbone
+
+
+def _transformer() -> Backbone:
+    from feedtune_plugins.backbones.transformer import Transformer
+
+    backbone = Transformer(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        layers=2,
+        heads=2,
+        kv_heads=1,
+        intermediate_size=24,
+        context_length=64,
+    )
+    for parameter in backbone.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.4)
+    return backbone
+
+
+BUILDERS: dict[str, Callable[[], Backbone]] = {
+    "ngram": _ngram,
+    "lstm": lambda: _recurrent("lstm"),
+    "gru": lambda: _recurrent("gru"),
+    "transformer": _transformer,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone() -> Callable[[str], Backbone]:
+    """A tiny backbone over 11 tokens by name, in evaluation mode: always the same weights, a fresh copy."""
+    built: dict[str, Backbone] = {}
+
+    def make(name: str) -> Backbone:
+        if name not in built:
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                built[name] = BUILDERS[name]().eval()
+        return copy.deepcopy(built[name])
+
+    return make
+
+
+@pytest.fixture(params=sorted(BUILDERS))
+def backbone(request: pytest.FixtureRequest, tiny_backbone: Callable[[str], Backbone]) -> Backbone:
+    """Each tiny backbone in turn."""
+    return tiny_backbone(request.param)
