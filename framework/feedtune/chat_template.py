@@ -48,6 +48,7 @@ PLAIN = (
     "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
 
+_BOS = "{{ bos_token }}"
 _MARK = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
 _OPEN, _CLOSE = "\x02feedtune\x02", "\x03feedtune\x03"  # control characters: no chat holds them
 _VISIBLE = re.compile(f"({_OPEN}|{_CLOSE})")
@@ -63,7 +64,7 @@ class Piece(NamedTuple):
 def own_template(tokenizer: PreTrainedTokenizerBase, begins: bool) -> str:
     """The template for a tokenizer that has none; `begins`: its texts begin with a bos token."""
     tagged = set(ROLE_TOKENS) <= tokenizer.get_vocab().keys()
-    return ("{{ bos_token }}" if begins else "") + (TAGGED if tagged else PLAIN)
+    return (_BOS if begins else "") + (TAGGED if tagged else PLAIN)
 
 
 class ChatTemplate:
@@ -75,9 +76,10 @@ class ChatTemplate:
             self.source: str = tokenizer.get_chat_template()
         except ValueError as error:  # several templates by name, none of them the default
             raise UserError(f"tokenizer.chat_template: {str(error).splitlines()[0]}") from error
+        self.own = self.source.removeprefix(_BOS) in (TAGGED, PLAIN)
         self.marked = _MARK.search(self.source) is not None
         self._marking = _MARK.sub(_visible_mark, self.source)
-        self._header = self._generation_header() if self.marked else ""
+        self._header = self._generation_header() if self.marked and not self.own else ""
 
     def render(self, messages: Sequence[Message], generation: bool, where: str) -> str:
         """The conversation as the model reads it; `generation`: up to where the assistant is to speak."""
@@ -92,6 +94,8 @@ class ChatTemplate:
         Raises:
             UserError: the template refuses the messages, or where the assistant spoke cannot be found.
         """
+        if self.own:  # known to mark every answer, just where its generation prompt ends
+            return _cut(*_marks(self._render(self._marking, messages, generation, where)))
         text = self.render(messages, generation, where)
         spans = self._marked_spans if self.marked else self._prefix_spans
         try:
@@ -131,14 +135,11 @@ class ChatTemplate:
         self, messages: Sequence[Message], generation: bool, text: str, where: str
     ) -> list[tuple[int, int]]:
         """Begin and end of every marked stretch, without a role header that the template put inside."""
-        marked = self._render(self._marking, messages, generation, where)
-        if marked.replace(_OPEN, "").replace(_CLOSE, "") != text:
+        bare, marks = _marks(self._render(self._marking, messages, generation, where))
+        if bare != text:
             raise UserError(f"{where}: the chat template's generation marks change what it prints")
         header = self._header
-        spans = [
-            (start + len(header) if text.startswith(header, start) else start, end)
-            for start, end in _marks(marked)
-        ]
+        spans = [(start + len(header) * text.startswith(header, start), end) for start, end in marks]
         self._check_last(messages, generation, text, spans, where)
         return spans
 
@@ -165,9 +166,7 @@ class ChatTemplate:
         asked: list[Message] = [{"role": "user", "content": "a"}]
         try:
             plain, asking = (self.render(asked, generation, "") for generation in (False, True))
-        except (
-            UserError
-        ):  # some templates want more than a user's word; they put no header inside their marks
+        except UserError:  # a template that wants more than a user's word: take its marks as they are
             return ""
         return asking[len(plain) :] if asking.startswith(plain) else ""
 
@@ -195,17 +194,18 @@ def _visible_mark(match: re.Match[str]) -> str:
     return f"{{%{left} if true %}}{{{{ '{_CLOSE if end else _OPEN}' }}}}{{% endif {right}%}}"
 
 
-def _marks(marked: str) -> list[tuple[int, int]]:
-    """Where the marked stretches lie once the marks are taken out."""
-    spans, at, start = [], 0, 0
+def _marks(marked: str) -> tuple[str, list[tuple[int, int]]]:
+    """The text without its marks, and where in it the marked stretches lie."""
+    parts, spans, at, start = list[str](), list[tuple[int, int]](), 0, 0
     for part in _VISIBLE.split(marked):
         if part == _OPEN:
             start = at
         elif part == _CLOSE:
             spans.append((start, at))
         else:
+            parts.append(part)
             at += len(part)
-    return spans
+    return "".join(parts), spans
 
 
 def _cut(text: str, spans: Sequence[tuple[int, int]]) -> list[Piece]:

@@ -95,8 +95,7 @@ def _quieten() -> None:
     import logging
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
 
 

@@ -49,9 +49,20 @@ def check_row(row: Row, where: str) -> None:
     if form == "messages":
         messages_of(row, where)
     else:
-        _check_text(row[form], f"{where}: '{form}'")
+        check_text(row[form], f"{where}: '{form}'")
     if isinstance(row.get("reference"), str):
-        _check_text(row["reference"], f"{where}: 'reference'")
+        check_text(row["reference"], f"{where}: 'reference'")
+
+
+def check_text(value: Any, what: str) -> str:
+    """Refuse what is no text that can be encoded; `what` names it in the error."""
+    if not isinstance(value, str):
+        raise UserError(f"{what} must be text, got {_kind(value)}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(f"{what} holds half a surrogate pair at character {error.start + 1}") from error
+    return value
 
 
 def messages_of(row: Row, where: str) -> list[Message]:
@@ -97,8 +108,7 @@ def _content(content: Any, where: str) -> str:
     """One string: parts such as {"type": "text", "text": ...} are joined."""
     if isinstance(content, Sequence) and not isinstance(content, str):
         content = "".join(_part(part, where) for part in content)
-    _check_text(content, f"{where}: 'content'")
-    return str(content)
+    return check_text(content, f"{where}: 'content'")
 
 
 def _part(part: Any, where: str) -> str:
@@ -106,15 +116,6 @@ def _part(part: Any, where: str) -> str:
         return str(part["text"])
     kind = part.get("type") if isinstance(part, Mapping) else _kind(part)
     raise UserError(f"{where}: a part of its content is {kind!r}; only text can be read")
-
-
-def _check_text(value: Any, what: str) -> None:
-    if not isinstance(value, str):
-        raise UserError(f"{what} must be text, got {_kind(value)}")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise UserError(f"{what} holds half a surrogate pair at character {error.start + 1}") from error
 
 
 def _kind(value: Any) -> str:

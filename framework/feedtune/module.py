@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -90,6 +91,8 @@ class TuningModule(lightning.LightningModule):
         """Encode the task's rows and build the loader."""
         if stage != "fit" or self.loader is not None:
             return
+        # References and target networks stay in evaluation mode on purpose.
+        warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
         items = self.collector.load(self.rows, self.policy.backbone.context_length)
         if not items:
             raise UserError("the task has no training rows")

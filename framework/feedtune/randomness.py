@@ -7,7 +7,7 @@ global generators (dropout, third-party code) are saved and restored whole.
 from __future__ import annotations
 
 import random
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ def generator_for(*key: int) -> torch.Generator:
 
 def global_rng_state() -> dict[str, Any]:
     """The state of every global generator, in plain types."""
-    numpy_state = cast(dict[str, Any], np.random.get_state(legacy=False))
+    numpy_state: dict[str, Any] = np.random.get_state(legacy=False)
     version, internal, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),

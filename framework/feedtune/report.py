@@ -31,17 +31,7 @@ from feedtune.errors import UserError, missing_extra
 RUN_FILES = ("metrics.csv", "samples.jsonl", "evaluation.json")
 
 # Order of the curves: by the first prefix that fits, then by name.
-FAMILIES = (
-    "rollout/reward",
-    "eval/reward",
-    "policy/kl",
-    "rollout/",
-    "loss/",
-    "policy/",
-    "eval/",
-    "perf/",
-    "",
-)
+FAMILIES = ("rollout/reward", "policy/kl", "rollout/", "loss/", "policy/", "eval/", "perf/", "")
 
 # matplotlib takes hex colours only: these stand for CSS variables while it draws, so that one picture
 # serves light, dark and print. Run i has colour i mod 5 and dash i mod 4: 20 runs can be told apart.
@@ -51,7 +41,7 @@ CSS_COLOURS = {**RUN_COLOURS, INK: "currentColor", GRID: "var(--grid)"}
 DASHES = ((), (6, 2), (2, 2), (8, 2, 2, 2))
 PICTURE = (4.2, 2.2)  # inches of 72 SVG units
 SMOOTHED_FROM = 40  # epochs; shorter curves are shown as they are
-SAMPLES, EXTREMES = 4, 3  # samples shown of an epoch; best and worst answers
+EXTREMES = 3  # best and worst answers shown
 
 # Characters that change the order of text or cannot be seen: controls, bidirectional marks, lone halves
 # of surrogate pairs, tags. Joiners stay: scripts and emoji need them.
@@ -70,7 +60,6 @@ class Answer:
     reward: float  # NaN: not scored
     parts: Mapping[str, float] = field(default_factory=dict)  # reward by source
     expected: Sequence[str] = ()  # the task's reference answers
-    epoch: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -89,7 +78,7 @@ class Run:
     command: str | None
     config: str | None
     metrics: Mapping[str, NDArray[np.float64]]  # [epochs] each, "epoch" among them; NaN: no value
-    samples: Sequence[Answer]
+    samples: Mapping[float, Sequence[Answer]]  # by epoch
     after: Evaluation | None
     before: Evaluation | None  # the same prompts answered by the policy that training began with
 
@@ -112,8 +101,7 @@ def write_report(run_dirs: Sequence[Path], out: Path) -> Path:
     if not folders:
         raise UserError("report: expected at least one run folder")
     title, names = _names([folder.resolve() for folder in folders])
-    runs = [_read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
-    html = _page(title, runs)
+    html = _page(title, [_read_run(folder, name) for folder, name in zip(folders, names, strict=True)])
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(html, encoding="utf-8", newline="\n")
@@ -183,24 +171,32 @@ def _read_metrics(path: Path) -> dict[str, NDArray[np.float64]]:
     text = _read(path)
     if text is None:
         return {}
-    lines = csv.reader(io.StringIO(text))
-    header = next(lines, [])
+    try:
+        header, *rows = list(csv.reader(text.splitlines())) or [[]]
+    except csv.Error as error:
+        raise UserError(f"{path}: not a table of comma-separated values ({error})") from error
     if header[:1] != ["epoch"] or len(set(header)) < len(header):
         raise UserError(f"{path}:1: expected a header of distinct names that starts with 'epoch'")
-    rows = []
-    for row in lines:
-        where = f"{path}:{lines.line_num}"
+    table = np.empty((len(rows), len(header)))
+    for index, row in enumerate(rows):
+        where = f"{path}:{index + 2}"
         if len(row) != len(header):
             raise UserError(f"{where}: expected {len(header)} cells as in the header, got {len(row)}")
-        values = [_number(cell or None, f"{where}: {name}") for name, cell in zip(header, row, strict=True)]
-        rows.append([value if math.isfinite(value) else math.nan for value in values])  # drawn as gaps
-    columns = np.array(rows, dtype=np.float64).reshape(-1, len(header)).T
-    return dict(zip(header, columns, strict=True))
+        table[index] = [
+            _number(cell or None, f"{where}: {name}") for name, cell in zip(header, row, strict=True)
+        ]
+    table[np.abs(table) > 1e100] = np.nan  # infinite or beyond drawing: a gap in the curve
+    return dict(zip(header, table.T, strict=True))
 
 
-def _read_samples(path: Path) -> list[Answer]:
-    lines = enumerate((_read(path) or "").split("\n"), 1)
-    return [_answer(_json(line, path, n), f"{path}:{n}") for n, line in lines if line.strip()]
+def _read_samples(path: Path) -> dict[float, list[Answer]]:
+    samples: dict[float, list[Answer]] = {}
+    for number, line in enumerate((_read(path) or "").split("\n"), 1):
+        if line.strip():
+            where, row = f"{path}:{number}", _json(line, path, number)
+            answer = _answer(row, where)
+            samples.setdefault(_number(str(row.get("epoch")), f"{where}: 'epoch'"), []).append(answer)
+    return samples
 
 
 def _read_evaluation(path: Path) -> tuple[Evaluation | None, Evaluation | None]:
@@ -250,7 +246,6 @@ def _answer(value: Any, where: str) -> Answer:
         reward=_number(row.get("reward"), f"{where}: 'reward'"),
         parts={k[7:]: _number(v, f"{where}: '{k}'") for k, v in row.items() if k.startswith("reward/")},
         expected=[expected] if isinstance(expected, str) else [str(text) for text in expected],
-        epoch=_number(row.get("epoch"), f"{where}: 'epoch'"),
     )
 
 
@@ -297,12 +292,12 @@ def _draw(metric: str, runs: Sequence[Run]) -> Markup:
         from matplotlib.figure import Figure  # no pyplot: it keeps figures and picks a backend for all
     except ImportError as error:
         raise missing_extra("matplotlib", "report", "feedtune report") from error
-    style = {"svg.fonttype": "none", "svg.hashsalt": metric, "font.size": 8, "axes.formatter.limits": (-3, 5)}
+    style = {"svg.fonttype": "none", "svg.hashsalt": f"feedtune {metric}", "font.size": 8}
     with matplotlib.rc_context():  # the page depends on no matplotlibrc, and leaves no trace
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(style)
         figure = Figure(figsize=PICTURE)
-        axes = figure.add_axes((0.13, 0.18, 0.85, 0.76))
+        axes = figure.add_axes((0.13, 0.2, 0.85, 0.74))
         _style(axes)
         for index, run in enumerate(runs):
             if metric in run.metrics:
@@ -315,8 +310,9 @@ def _draw(metric: str, runs: Sequence[Run]) -> Markup:
 
 def _style(axes: Any) -> None:
     axes.locator_params(nbins=5)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlabel("epoch", loc="right", labelpad=0, color=INK)
+    axes.ticklabel_format(axis="y", scilimits=(-3, 5))
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    axes.set_xlabel("epoch", loc="right", labelpad=2, color=INK)
     axes.tick_params(length=0, colors=INK)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.spines[["left", "top", "right"]].set_visible(False)
@@ -330,7 +326,7 @@ def _line(axes: Any, epochs: NDArray[np.float64], values: NDArray[np.float64], i
     known = ~np.isnan(np.pad(values, 1, constant_values=np.nan))
     alone = known[1:-1] & ~known[:-2] & ~known[2:]
     axes.plot(epochs[alone], values[alone], ".", color=colour)
-    if known.sum() >= SMOOTHED_FROM:
+    if len(values) >= SMOOTHED_FROM:
         axes.plot(epochs, values, color=colour, linewidth=0.8, alpha=0.3)
         values = smooth(values, len(values) // 20 * 2 + 1)
     axes.plot(epochs, values, color=colour, linewidth=1.6, linestyle=dash)
@@ -348,44 +344,36 @@ def _inside(svg: str) -> str:
 
 
 def _page(title: str, runs: Sequence[Run]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    page = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": number, "plain": plain, "visible": visible}
-    return environment.get_template("report.html.j2").render(
-        title=plain(title),
-        runs=runs,
-        curves={name: _draw(name, runs) for name in _curve_names(runs)},
-        picture=[72 * inches for inches in PICTURE],
-        dashes=DASHES,
-        ends=ends,
-        extremes=_extremes,
-    )
+    page.filters |= {"number": number, "plain": plain, "visible": visible}
+    page.globals |= {"ends": ends, "extremes": _extremes, "nan": math.nan, "sum": np.nansum, "zip": zip}
+    curves = {name: _draw(name, runs) for name in _curve_names(runs)}
+    smoothed = any(len(run.metrics.get("epoch", ())) >= SMOOTHED_FROM for run in runs)
+    look = {"picture": [72 * inches for inches in PICTURE], "dashes": DASHES, "smoothed": smoothed}
+    return page.get_template("report.html.j2").render(title=title, runs=runs, curves=curves, **look)
 
 
 def _extremes(run: Run) -> tuple[list[Answer], list[Answer]]:
     """The best and the worst answers, of the evaluation or else of the last epoch's samples."""
-    last = max((sample.epoch for sample in run.samples), default=0)
-    pool = run.after.answers if run.after else [s for s in run.samples if s.epoch == last]
+    pool = run.after.answers if run.after else run.samples[max(run.samples)] if run.samples else []
     ranked = sorted((a for a in pool if not math.isnan(a.reward)), key=lambda a: -a.reward)
     count = min(EXTREMES, len(ranked) // 2)
     return ranked[:count], ranked[::-1][:count]
 
 
 def number(value: float) -> str:
-    """A number for people, of about three digits.
+    """A number for people, of about three digits; a dash for NaN.
 
     >>> [number(x) for x in (0.12345, -2.0, 1234.5, 0.000012, float("nan"))]
     ['0.123', '−2', '1,234', '1.2e−05', '–']
     """
     if math.isnan(value):
-        return "–"
-    large = 1000 <= abs(value) < 1e6
-    return (f"{value:,.0f}" if large else f"{value:.3g}").replace("-", "−").replace("inf", "∞")
+        return "\N{EN DASH}"
+    large = 999.5 <= abs(value) < 1e6
+    return (f"{value:,.0f}" if large else f"{value:.3g}").translate({ord("-"): "\N{MINUS SIGN}"})
 
 
 def plain(text: str) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from feedtune.chat_template import ChatTemplate, Piece
 from feedtune.contracts import Row
-from feedtune.conversation import Form, Message, check_row, form_of, messages_of, readable
+from feedtune.conversation import Form, Message, check_text, form_of, messages_of, readable
 from feedtune.errors import UserError
 
 
@@ -29,14 +29,15 @@ class RowReader:
         self.system_prompt = system_prompt
 
     def prompt(self, row: Row, where: str) -> PiecedRow:
-        check_row(row, where)
+        """What a row asks: all of it that is to be read before the answer."""
         form = form_of(row, where)
         if form == "text":
             raise UserError(
                 f"{where}: a 'text' asks nothing; generation needs a column 'prompt' or 'messages'"
             )
         if form == "prompt":
-            return PiecedRow(form, [Piece(row["prompt"], False)], row["prompt"], "", [], row)
+            asked = check_text(row["prompt"], f"{where}: 'prompt'")
+            return PiecedRow(form, [Piece(asked, False)], asked, "", [], row)
         messages = messages_of(row, where)
         if messages[-1]["role"] == "assistant":
             *messages, answer = messages
@@ -48,25 +49,26 @@ class RowReader:
         return PiecedRow(form, self.template.pieces(opened, True, where), readable(messages), "", opened, row)
 
     def sequence(self, row: Row, where: str, loss_on: str) -> PiecedRow:
-        check_row(row, where)
+        """What a row shows: what is read and what was said."""
         form = form_of(row, where)
         if form == "messages":
             return self._chat(row, where, loss_on)
         if form == "text":
-            if not row["text"]:
+            text = check_text(row["text"], f"{where}: 'text'")
+            if not text:
                 raise UserError(f"{where}: 'text' is empty, so there is nothing to imitate")
-            return PiecedRow(form, [Piece(row["text"], True)], "", row["text"], [], row)
-        said = row.get("reference")
-        if not isinstance(said, str):
-            found = "there is none" if said is None else f"got {type(said).__name__}"
-            raise UserError(f"{where}: a plain prompt needs a text 'reference' to imitate, {found}")
-        pieces = [Piece(row["prompt"], False), Piece(said, True)]
-        return PiecedRow(form, pieces, row["prompt"], said, [], row)
+            return PiecedRow(form, [Piece(text, True)], "", text, [], row)
+        asked = check_text(row["prompt"], f"{where}: 'prompt'")
+        if row.get("reference") is None:
+            raise UserError(f"{where}: a plain prompt needs a 'reference' to imitate, and there is none")
+        said = check_text(row["reference"], f"{where}: 'reference'")
+        return PiecedRow(form, [Piece(asked, False), Piece(said, True)], asked, said, [], row)
 
     def _chat(self, row: Row, where: str, loss_on: str) -> PiecedRow:
         messages = messages_of(row, where)
-        if messages[-1]["role"] != "assistant" and isinstance(row.get("reference"), str):
-            messages.append({"role": "assistant", "content": row["reference"]})
+        if messages[-1]["role"] != "assistant" and row.get("reference") is not None:
+            said = check_text(row["reference"], f"{where}: 'reference'")
+            messages.append({"role": "assistant", "content": said})
         answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
         opened = self._opened(messages)
         pieces = self.template.pieces(opened, False, where)

@@ -219,13 +219,14 @@ class Codec:
     # -- how --------------------------------------------------------------------------------------------
 
     def _finish(self, row: PiecedRow, pieces: list[list[int]], loss_on: str) -> EncodedSequence:
+        chat = row.form == "messages"
         tokens = self._head(row, pieces)
         action = [False] * len(tokens)
         for piece, ids in zip(row.pieces, pieces, strict=True):
-            learnt = self._turn_length(ids) if row.form == "messages" else len(ids)
+            learnt = 0 if not piece.assistant else self._turn_length(ids) if chat else len(ids)
             tokens += ids
-            action += [piece.assistant and i < learnt for i in range(len(ids))]
-        if row.form != "messages" and not (tokens and tokens[-1] in self.eos_ids):
+            action += [True] * learnt + [False] * (len(ids) - learnt)
+        if not chat and not (tokens and tokens[-1] in self.eos_ids):
             tokens.append(self._closing)
             action.append(True)
         if loss_on == "all":

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
 from feedtune.errors import UserError, nearest
@@ -35,8 +36,11 @@ def load_tokenizer(name: str, key: str) -> PreTrainedTokenizerBase:
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], special: bool = False) -> list[list[int]]:
     """The tokens of each text, in one call; `special`: with what the tokenizer puts around a text."""
-    if not texts:
-        return []
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if isinstance(backend, Tokenizer):  # half the time that the wrapper takes
+        backend.no_truncation()
+        backend.no_padding()
+        return [found.ids for found in backend.encode_batch_fast(texts, add_special_tokens=special)]
     out = tokenizer(texts, add_special_tokens=special, return_attention_mask=False, verbose=False)
     return [list(ids) for ids in out["input_ids"]]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -17,6 +18,7 @@ from feedtune.text import Codec
 from feedtune.tokenizer_facts import load_tokenizer
 
 Kind = Literal["bpe", "word", "char"]
+_Normalizer: TypeAlias = normalizers.Normalizer | None
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
 _TEXT_COLUMNS = ("messages", "prompt", "reference", "text", "chosen", "rejected")
@@ -148,11 +150,10 @@ def train_tokenizer(
     >>> tokenizer.decode(tokenizer("Hello,   you there?")["input_ids"])
     'Hello, you there?'
     """
-    model, trainer = _untrained(kind, vocab_size, min_frequency)
-    if lowercase:
-        model.normalizer = normalizers.Lowercase()
     seen = _Count(texts)
-    model.train_from_iterator(seen, trainer)
+    normalizer = normalizers.Lowercase() if lowercase else None
+    train = {"bpe": _bytes, "word": _words, "char": _characters}[kind]
+    model = train(seen, vocab_size, min_frequency, normalizer)
     if not seen.letters:
         raise UserError("tokenizer: the task has no text to train it on")
     tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
@@ -195,26 +196,49 @@ def _specials(kind: Kind) -> list[str]:
     return [PAD, EOS, *([] if kind == "bpe" else [UNK]), *ROLE_TOKENS]
 
 
-def _untrained(kind: Kind, vocab_size: int, min_frequency: int) -> tuple[Tokenizer, trainers.Trainer]:
-    shared: dict[str, Any] = {
-        "vocab_size": vocab_size,
-        "min_frequency": min_frequency,
-        "special_tokens": _specials(kind),
-        "show_progress": False,
-    }
-    if kind == "bpe":
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
-        return tokenizer, trainers.BpeTrainer(**shared, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+def _bytes(texts: Iterable[str], size: int, min_frequency: int, normalizer: _Normalizer) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.normalizer = normalizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=min_frequency,
+        special_tokens=_specials("bpe"),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _words(texts: Iterable[str], size: int, min_frequency: int, normalizer: _Normalizer) -> Tokenizer:
     tokenizer = Tokenizer(models.WordLevel(vocab={UNK: 0}, unk_token=UNK))
-    if kind == "char":
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
-        tokenizer.decoder = decoders.Fuse()
-    else:
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(_WORD, behavior="removed", invert=True)
-        tokenizer.decoder = _word_decoder()
-    return tokenizer, trainers.WordLevelTrainer(**shared)
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(_WORD, behavior="removed", invert=True)
+    tokenizer.decoder = _word_decoder()
+    tokenizer.normalizer = normalizer
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=size, min_frequency=min_frequency, special_tokens=_specials("word"), show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _characters(texts: Iterable[str], size: int, min_frequency: int, normalizer: _Normalizer) -> Tokenizer:
+    """The most frequent characters, counted here; byte-pair encoding without pairs is what splits fastest."""
+    counts = Counter[str]()
+    for text in texts:
+        counts.update(normalizer.normalize_str(text) if normalizer else text)
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    specials = _specials("char")
+    frequent = [character for character, count in ranked if count >= min_frequency]
+    kept = [*specials, *frequent[: size - len(specials)]]
+    vocab = {token: number for number, token in enumerate(kept)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[], unk_token=UNK))
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.normalizer = normalizer
+    tokenizer.add_special_tokens(specials)
+    return tokenizer
 
 
 def _word_decoder() -> decoders.Decoder:

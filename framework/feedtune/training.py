@@ -64,6 +64,7 @@ def _trainer(config: DictConfig, parts: Assembly, folder: Path) -> lightning.Tra
     logger = build(config.logger, "logger")
     if logger:
         logger.log_hyperparams(to_plain(config))
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice on workers and devices that a config has already decided
         trainer: lightning.Trainer = build(
@@ -73,7 +74,6 @@ def _trainer(config: DictConfig, parts: Assembly, folder: Path) -> lightning.Tra
             logger=logger or False,
             default_root_dir=str(folder),
         )
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     return trainer
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from feedtune.distributed import sum_over_ranks
 from feedtune.errors import UserError, nearest
 from feedtune.experience import Experience
-from feedtune.functional import action_index, generalized_advantages, returns_to_go, whiten
+from feedtune.functional import action_index, generalized_advantages, masked_mean, returns_to_go, whiten
 
 Baseline = Literal["none", "mean", "leave_one_out", "running", "value"]
 
@@ -86,7 +86,8 @@ class ReturnToGo(AdvantageEstimator):
         baseline = self._baseline(exp, total)  # [B, 1] or [B, T]
         discount = self.gamma ** action_index(exp.action).to(returns.dtype)
         advantage = torch.where(exp.action, discount * (returns - baseline), 0)
-        return Advantages(advantage, returns, {"rollout/baseline": float(baseline.mean())})
+        compared = masked_mean(baseline.expand_as(returns), exp.action)
+        return Advantages(advantage, returns, {"rollout/baseline": float(compared)})
 
     @staticmethod
     def _row_return(exp: Experience, reward: Tensor, returns: Tensor) -> Tensor:

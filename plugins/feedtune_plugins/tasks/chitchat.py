@@ -88,8 +88,8 @@ class Chitchat(Task):
                 train += chat
         if len(held_out) < self.eval_rows or not train:
             raise UserError(
-                f"task.eval_rows: {self.eval_rows} rows want as many conversations held out and more to train "
-                f"on; with task.turns={self.turns}, max_words={self.max_words} and min_messages="
+                f"task.eval_rows: {self.eval_rows} rows want as many conversations held out, and more to "
+                f"train on; with task.turns={self.turns}, max_words={self.max_words}, min_messages="
                 f"{self.min_messages} there are {len(chats)}"
             )
         return [_row(talk) for talk in train], [_row(talk) for talk in held_out]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from feedtune.contracts import Backbone
-from feedtune.testing.backbones import AdapterSuite, BackboneSuite, nudged, pads_law, select_law
+from feedtune.testing.backbones import AdapterSuite, BackboneSuite, nudged, pads_law, prefix_law, select_law
 from feedtune_plugins.backbones.causal_lm import CausalLM
 from feedtune_plugins.backbones.hf import HF
 from feedtune_plugins.backbones.ngram import NGram
@@ -90,6 +90,13 @@ class TestEagerAttention(BackboneSuite):
 
     def make(self) -> Backbone:
         return HF(vocab_size=VOCAB, name=str(self.folder), attn_implementation="eager")
+
+    def test_laws_hold_in_float64(self) -> None:
+        """But for pads on the left: their scores overflow the float32 softmax of transformers' eager path."""
+        with torch.no_grad():
+            backbone = self.built().double()
+            prefix_law(backbone, 5, FP32_INSIDE)
+            pads_law(backbone, [[3, 1]], [[0, 0]], FP32_INSIDE)
 
 
 class TestLora(AdapterSuite):

@@ -137,6 +137,7 @@ LISTED = ["cat", "thank you", "C++"]
         ({"mode": "count", "case_sensitive": True}, "cat and thank you", 2.0),
         ({"mode": "count", "words": ["STRASSE"]}, "Auf der Straße.", 1.0),
         ({"mode": "count", "words": ["café"]}, "Un cafe\u0301 ?", 1.0),
+        ({"words": ["café"], "case_sensitive": True}, "Un cafe\u0301 ?", 1.0),
         ({"mode": "count", "words": ["cafe"]}, "Un cafe\u0301 ?", 0.0),
         ({"mode": "count", "words": ["हिन्द"]}, "हिन्दी", 0.0),  # a vowel sign continues the word
         ({"mode": "count", "words": ["你好"]}, "请说你好吗", 0.0),

@@ -1,0 +1,81 @@
+"""Tiny runs for tests: every backbone small, one file of rows, seconds each."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from feedtune.configs import compose_config
+from feedtune.training import train
+
+ROWS = [{"prompt": f"{a}+{b}=", "reference": str(a + b)} for a in range(5) for b in range(5)]
+
+SMALL = {
+    "ngram": ["backbone=ngram", "backbone.n=2", "backbone.buckets=64"],
+    "lstm": ["backbone=lstm", "backbone.embed_size=12", "backbone.hidden_size=16", "backbone.layers=1"],
+    "gru": ["backbone=gru", "backbone.embed_size=12", "backbone.hidden_size=16", "backbone.layers=1"],
+    "transformer": [
+        "backbone=transformer",
+        "backbone.hidden_size=16",
+        "backbone.layers=1",
+        "backbone.heads=2",
+        "backbone.kv_heads=2",
+        "backbone.intermediate_size=32",
+        "backbone.context_length=64",
+    ],
+}
+"""Overrides that make each from-scratch backbone tiny."""
+
+ROLLOUT = ["collector.responses=8", "collector.max_new_tokens=4"]
+
+
+def write_rows(folder: Path, rows: list[dict[str, Any]] | None = None) -> Path:
+    """A JSONL file of questions and answers."""
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows or ROWS))
+    return path
+
+
+def overrides(data: Path, backbone: str, algorithm: str, *more: str) -> list[str]:
+    """A tiny run of two epochs."""
+    rollout = ["collector.rows=8"] if algorithm == "sft" else ROLLOUT
+    return [
+        f"algorithm={algorithm}",
+        *SMALL[backbone],
+        "tokenizer=char",
+        "task=jsonl",
+        f"task.path={data}",
+        "reward=length",
+        "callbacks=quiet",
+        "trainer.max_epochs=2",
+        *rollout,
+        *more,
+    ]
+
+
+def run(folder: Path, chosen: list[str]) -> dict[str, float]:
+    """Train in this process, as `feedtune train` would."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return train(compose_config(chosen), folder)
+
+
+def fingerprint(folder: Path) -> dict[str, Any]:
+    """What two equal runs share: weights, metrics (but perf/*) and samples."""
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    digest = hashlib.sha256()
+    for name, tensor in sorted(checkpoint["state_dict"].items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = [{k: v for k, v in row.items() if not k.startswith("perf/")} for row in csv.DictReader(file)]
+    samples = folder / "samples.jsonl"
+    return {
+        "weights": digest.hexdigest(),
+        "metrics": rows,
+        "samples": samples.read_text() if samples.exists() else "",
+    }
