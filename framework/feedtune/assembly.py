@@ -31,6 +31,23 @@ TOP_LEVEL = {
 }
 """Types of the values in conf/train.yaml that configure no target."""
 
+GROUPS = (
+    "backbone",
+    "tokenizer",
+    "algorithm",
+    "reward",
+    "task",
+    "collector",
+    "buffer",
+    "optimizer",
+    "scheduler",
+    "trainer",
+    "logger",
+    "callbacks",
+    "checkpoint",
+)
+"""The other keys of conf/train.yaml: one for each part of a run."""
+
 
 @dataclass(frozen=True)
 class Assembly:
@@ -60,7 +77,7 @@ def checked(config: DictConfig) -> DictConfig:
     """The config, after every check that needs no data; `init_from` has brought its backbone."""
     trust(to_plain(config.trust))
     config = _with_init_from(config)
-    check(config, TOP_LEVEL)
+    check(config, TOP_LEVEL, GROUPS)
     return config
 
 

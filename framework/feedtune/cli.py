@@ -70,6 +70,9 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         return _refuse(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         return _refuse(_hydra_message(error))
+    except BrokenPipeError:  # the reader has seen enough, as in `feedtune train --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("feedtune: interrupted", file=sys.stderr)
         return 130

@@ -125,18 +125,20 @@ def _targets(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _targets(value, f"{key}[{index}]")
 
 
-def check(config: DictConfig, schema: Mapping[str, Any]) -> None:
+def check(config: DictConfig, schema: Mapping[str, Any], groups: Sequence[str]) -> None:
     """Check every value of a composed config against the signature of what it configures.
 
     Args:
         config: as composed.
         schema: types of the top-level values that configure no target; a dataclass stands for a mapping.
+        groups: the other top-level keys.
 
     Raises:
         UserError: with every problem, one a line.
     """
     plain = to_plain(config)
-    problems: list[str] = []
+    known = [*schema, *groups]
+    problems = [f"{name}: there is no such key.{nearest(name, known)}" for name in plain if name not in known]
     for name, annotation in schema.items():
         if isinstance(annotation, type) and hasattr(annotation, "__dataclass_fields__"):
             problems += _signature_problems(annotation, plain[name], name)
@@ -224,8 +226,9 @@ def _type_name(annotation: Any) -> str:
     >>> _type_name(float | None)
     'a number or null'
     """
-    if get_origin(annotation) in (Union, UnionType):
-        return " or ".join(dict.fromkeys(_type_name(one) for one in get_args(annotation)))
     names = {float: "a number", int: "a whole number", bool: "true or false", str: "text", NoneType: "null"}
+    if get_origin(annotation) in (Union, UnionType):
+        plain_ones = [one for one in get_args(annotation) if one in names or get_origin(one)]
+        return " or ".join(dict.fromkeys(_type_name(one) for one in plain_ones or get_args(annotation)))
     plain = get_origin(annotation) or annotation
     return names.get(plain, str(getattr(plain, "__name__", plain)))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from feedtune.experience import Experience
@@ -70,13 +70,13 @@ class Backbone(nn.Module, ABC):
 
     def save(self, folder: Path) -> None:
         """Write the weights into an existing folder. With `config` they are the whole backbone."""
-        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, folder / "backbone.safetensors")
+        save_model(self, str(folder / "backbone.safetensors"))  # tied weights once
 
     @classmethod
     def load(cls, folder: Path, config: Mapping[str, Any]) -> Backbone:
         """The backbone that `save` wrote. `config` is its `config`."""
         backbone = cls(**config)
-        backbone.load_state_dict(load_file(folder / "backbone.safetensors"))
+        load_model(backbone, str(folder / "backbone.safetensors"))
         return backbone
 
     def rebuilt_keys(self) -> frozenset[str]:
@@ -251,6 +251,9 @@ def as_scores(value: Scores | Tensor | Sequence[float], count: int, source: str)
         name: torch.as_tensor(part, dtype=torch.float32)
         for name, part in (scores.parts if scores else {}).items()
     }
+    for name, part in parts.items():
+        if part.shape != (count,):
+            raise UserError(f"reward '{source}': part '{name}' has shape {tuple(part.shape)}, expected ({count},)")
     return Scores(total.detach().cpu(), parts)
 
 

@@ -353,7 +353,7 @@ def _page(title: str, runs: Sequence[Run]) -> str:
     curves = {name: _draw(name, runs) for name in _curve_names(runs)}
     smoothed = any(len(run.metrics.get("epoch", ())) >= SMOOTHED_FROM for run in runs)
     look = {"picture": [72 * inches for inches in PICTURE], "dashes": DASHES, "smoothed": smoothed}
-    return page.get_template("report.html.j2").render(title=title, runs=runs, curves=curves, **look)
+    return page.get_template("report.html.j2").render(title=title, runs=runs, curves=curves, **look).lstrip()
 
 
 def _extremes(run: Run) -> tuple[list[Answer], list[Answer]]:

@@ -25,8 +25,8 @@ _TEXT_COLUMNS = ("messages", "prompt", "reference", "text", "chosen", "rejected"
 
 # A word keeps its apostrophes; punctuation in a row is one token, so that "..." and ":)" are.
 _WORD = Regex(r"\w+(?:['\u2019]\w+)*|[^\w\s]+")
-_SPACE_BEFORE_CLOSING = Regex(r" (?=[.,!?…%]|[;:)\]}](?:\s|$))")
-_SPACE_AFTER_OPENING = Regex(r"(?<=[(\[{¿¡$#@]) ")
+_SPACE_BEFORE_CLOSING = Regex(r" (?=[.,!?%)\]}\u2026\u201d\u00bb]|[;:](?:\s|$))")
+_SPACE_AFTER_OPENING = Regex(r"(?<=[(\[{$#@\u00bf\u00a1\u201c\u00ab]) ")
 
 
 class TrainedTokenizer:

@@ -12,7 +12,10 @@ from feedtune.report import write_report
 
 def main(argv: Sequence[str]) -> int:
     """Write the report and print where it is."""
-    parser = argparse.ArgumentParser(prog="feedtune report", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="feedtune report",
+        description="Write one HTML page about a run, or several side by side: numbers, curves, samples.",
+    )
     parser.add_argument("folders", metavar="DIR", nargs="+", type=Path, help="run folder")
     parser.add_argument(
         "--out", metavar="FILE", type=Path, help="default: DIR/report.html, or ./report.html for several"

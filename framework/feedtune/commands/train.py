@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from feedtune import hydra_setup
 from feedtune.discovery import own_conf
+from feedtune.errors import UserError
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -19,15 +20,23 @@ def main(arguments: Sequence[str]) -> int:
     given, sys.argv = sys.argv, [sys.argv[0], *arguments]
     command_line = [given[0], "train", *arguments]
 
+    mistakes: list[UserError] = []
+
     def run(config: DictConfig) -> float | None:
         # Lightning starts further processes with this very command line, so it must be whole again.
         sys.argv = command_line
-        return _run(config)
+        try:
+            return _run(config)
+        except UserError as mistake:  # Hydra would print its own lines before ours
+            mistakes.append(mistake)
+            return None
 
     try:
         hydra.main(version_base="1.3", config_path=str(own_conf()), config_name="train")(run)()
     finally:
         sys.argv = given
+    if mistakes:
+        raise UserError("\n".join(dict.fromkeys(map(str, mistakes))))
     return 0
 
 

@@ -195,6 +195,7 @@ class BackboneSuite(ABC):
 
     tolerance = 1e-5  # of float32
     double_tolerance = 1e-10  # of float64; more where a part of the backbone computes in float32 always
+    autocast_tolerance = 5e-2  # bfloat16 keeps three digits
 
     @abstractmethod
     def make(self) -> Backbone:
@@ -215,6 +216,13 @@ class BackboneSuite(ABC):
             prefix_law(backbone, 5, self.double_tolerance)
             pads_law(backbone, [[3, 1, 0], [2, 0, 4]], [[0, 2, 1], [1, 0, 0]], self.double_tolerance)
             assert backbone.unembed(read(backbone, random_rows(backbone, [2])[0])).dtype == torch.float64
+
+    def test_laws_hold_under_bfloat16_autocast(self) -> None:
+        backbone = self.built()
+        with torch.no_grad(), torch.autocast(device_of(backbone).type, torch.bfloat16):
+            prefix_law(backbone, 5, self.autocast_tolerance)
+            pads_law(backbone, [[3, 1, 0], [2, 0, 4]], [[0, 2, 1], [1, 0, 0]], self.autocast_tolerance)
+            select_law(backbone, [1, 0, 1], [2, 0], self.autocast_tolerance)
 
     def test_a_pad_leaves_no_trace(self) -> None:
         with torch.no_grad():

@@ -15,7 +15,7 @@ from feedtune.experience import Experience
 from feedtune.functional import clipped_surrogate, clipped_value_loss, masked_mean
 from feedtune.policy import Policy
 from feedtune.scoring import head_values, score_actions
-from feedtune_plugins.algorithms.advantages import AdvantageEstimator, check_choice
+from feedtune_plugins.algorithms.advantages import AdvantageEstimator, check_choice, check_unit
 from feedtune_plugins.algorithms.penalties import KLPenalty
 
 Aggregation = Literal["row_sum", "token_mean"]
@@ -34,6 +34,13 @@ class Clip:
     high: float = 0.2
     dual: float | None = None
 
+    def __post_init__(self) -> None:
+        check_unit("algorithm.clip.low", self.low)
+        if self.high < 0:
+            raise UserError(f"algorithm.clip.high: expected at least 0, got {self.high}")
+        if self.dual is not None and self.dual <= 1:
+            raise UserError(f"algorithm.clip.dual: expected a number above 1, got {self.dual}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ValueLoss:
@@ -46,6 +53,12 @@ class ValueLoss:
 
     weight: float = 0.5
     clip: float | None = 0.2
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise UserError(f"algorithm.value.weight: expected at least 0, got {self.weight}")
+        if self.clip is not None and self.clip <= 0:
+            raise UserError(f"algorithm.value.clip: expected a number above 0, got {self.clip}")
 
 
 class PolicyGradient(Algorithm):

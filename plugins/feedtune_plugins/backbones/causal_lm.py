@@ -127,6 +127,12 @@ def context_of(config: PretrainedConfig) -> int | None:
 
     A model that looks back through a sliding window (or within chunks) is given the window: beyond it, pads
     would take up places that belong to real tokens.
+
+    >>> from transformers import LlamaConfig, MistralConfig
+    >>> context_of(LlamaConfig(max_position_embeddings=2048))
+    2048
+    >>> context_of(MistralConfig(max_position_embeddings=32768, sliding_window=4096))
+    4096
     """
     kinds = getattr(config, "layer_types", None)
     limits = [getattr(config, "max_position_embeddings", None)]

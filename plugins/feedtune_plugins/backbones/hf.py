@@ -133,13 +133,14 @@ def load_model(name: str, dtype: str, attn_implementation: str | None) -> Any:
             f"backbone.dtype: expected one of {', '.join(DTYPES)}, got '{dtype}'.{nearest(dtype, DTYPES)}"
         )
     _check_folder(name)
+    source = str(Path(name).expanduser())
     try:
         with quiet_loading():
-            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
             if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
                 raise UserError(f"backbone.name: '{name}' ({config.model_type}) is no causal language model")
             return AutoModelForCausalLM.from_pretrained(
-                name,
+                source,
                 config=config,
                 dtype=DTYPES[dtype],
                 attn_implementation=attn_implementation,
@@ -165,8 +166,14 @@ def _check_folder(name: str) -> None:
         raise UserError(f"backbone.name: no such folder: '{name}'")
 
 
-def lora_options(lora: Mapping[str, Any]) -> dict[str, Any]:
-    """All options of the adapter as plain values; unknown names are refused."""
+def lora_options(lora: object) -> dict[str, Any]:
+    """All options of the adapter as plain values; unknown names are refused.
+
+    >>> lora_options({"rank": 4})
+    {'rank': 4, 'alpha': 32.0, 'dropout': 0.0, 'target_modules': 'all-linear'}
+    """
+    if not isinstance(lora, Mapping):
+        raise UserError(f"backbone.lora: expected null or a mapping such as {{rank: 16}}, got {lora!r}")
     for key in lora:
         if key not in LORA:
             raise UserError(

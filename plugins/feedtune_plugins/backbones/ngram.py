@@ -133,6 +133,9 @@ def hash_symbols(symbols: Tensor) -> Tensor:
     Each symbol is added to what came before and mixed by the finaliser of SplitMix64 (Steele, Lea and Flood
     2014, Fast Splittable Pseudorandom Number Generators): every bit of the input flips each bit of the output
     half of the time. Multiplication wraps around at 64 bits on every device.
+
+    >>> hash_symbols(torch.tensor([[1, 2], [2, 1]])).remainder(1000)
+    tensor([419, 797])
     """
     mixed = torch.zeros_like(symbols[..., 0])
     for symbol in symbols.unbind(-1):

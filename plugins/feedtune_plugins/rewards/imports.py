@@ -65,7 +65,6 @@ def import_file(file: str) -> ModuleType:
 def import_module(name: str) -> ModuleType:
     """Import a module by name, from the working directory if it is not installed."""
     add_to_search_path(Path.cwd())
-    importlib.invalidate_caches()  # a module written a moment ago is found too
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

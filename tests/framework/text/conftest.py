@@ -8,15 +8,18 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from feedtune.text import Codec
+
 LINES = [
     "You are kind. What is the capital of France? Paris, of course! And of Spain? Madrid.",
     "Hello there, how are you today? I am fine, thank you. User: Assistant: [INST] [/INST]",
-    "Answer: yes\n\nno\nmaybe <think> well </think> system user assistant",
+    "Answer: yes\n\n\nno\nmaybe <think> well </think> system user assistant",
 ]
 
 CHATML = (
     "{% for message in messages %}"
-    "{% if loop.first and message['role'] != 'system' %}{{ '<|im_start|>system\nYou are kind.<|im_end|>\n' }}{% endif %}"
+    "{% if loop.first and message['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are kind.<|im_end|>\n' }}{% endif %}"
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
@@ -54,7 +57,7 @@ def byte_bpe(specials: list[str], size: int = 400) -> Tokenizer:
 
 
 def chatml() -> PreTrainedTokenizerFast:
-    """As SmolLM2's and Qwen's: pad is eos, the template brings a system prompt and a newline after each turn."""
+    """As SmolLM2's: pad is eos, a system prompt of the template's own, a newline after each turn."""
     tokenizer = byte_bpe(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -66,7 +69,7 @@ def chatml() -> PreTrainedTokenizerFast:
 
 
 def inst() -> PreTrainedTokenizerFast:
-    """As Llama 2's: no pad token, a bos before every text, and so twice where a template is tokenised naively."""
+    """As Llama 2's: no pad token; a bos before every text, so two where a template is tokenised naively."""
     tokenizer = byte_bpe(["<unk>", "<s>", "</s>"])
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return PreTrainedTokenizerFast(
@@ -75,7 +78,7 @@ def inst() -> PreTrainedTokenizerFast:
 
 
 def metaspace() -> PreTrainedTokenizerFast:
-    """As sentencepiece in its first form: a space is put before whatever begins, so pieces cannot stand apart."""
+    """As sentencepiece's first form: a space before whatever begins, so pieces cannot stand apart."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.decoder = decoders.Sequence(
@@ -110,7 +113,13 @@ MAKERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make() -> Callable[[str], PreTrainedTokenizerFast]:
     """A tokenizer by the name of its maker, new each time."""
     return lambda name: MAKERS[name]()
+
+
+@pytest.fixture(scope="session")
+def codecs() -> dict[str, Codec]:
+    """A codec by the name of its tokenizer's maker; not to be changed."""
+    return {name: Codec(maker()) for name, maker in MAKERS.items()}

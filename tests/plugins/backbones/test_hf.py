@@ -48,6 +48,11 @@ def test_precision(tiny_llama: Path) -> None:
         load(tiny_llama, dtype="bf16")
 
 
+def test_a_folder_in_the_home_folder(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tiny_llama.parent))
+    equal_backbones(HF(vocab_size=64, name=f"~/{tiny_llama.name}"), load(tiny_llama))
+
+
 def test_it_loads_without_bars(tiny_llama: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert logging.is_progress_bar_enabled()
     load(tiny_llama)
@@ -146,12 +151,13 @@ def test_options_of_the_adapter(tiny_llama: Path) -> None:
     ("lora", "words"),
     [
         ({"rnak": 3}, r"backbone\.lora: unknown key 'rnak'; .* Did you mean 'rank'\?"),
+        (True, r"backbone\.lora: expected null or a mapping such as \{rank: 16\}, got True"),
         ({"rank": 0}, r"backbone\.lora\.rank: expected a whole number of at least 1, got 0"),
         ({"rank": "many"}, r"backbone\.lora\.rank: .* got 'many'"),
         ({"target_modules": ["nope"]}, r"backbone\.lora\.target_modules: .*nope"),
     ],
 )
-def test_wrong_options_of_the_adapter(lora: dict[str, Any], words: str, tiny_llama: Path) -> None:
+def test_wrong_options_of_the_adapter(lora: Any, words: str, tiny_llama: Path) -> None:
     with pytest.raises(UserError, match=words):
         load(tiny_llama, lora=lora)
 

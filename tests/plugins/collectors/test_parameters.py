@@ -1,0 +1,67 @@
+"""No constructor parameter of a collector is idle."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from feedtune.contracts import Collector
+from feedtune_plugins import collectors
+from feedtune_plugins.collectors import Generate, Offline
+
+ROWS = [{"prompt": "a b", "reference": "c d e"}, {"prompt": "d", "reference": "f"}]
+
+# class -> parameter -> (one value, another), made from the toolbox
+TURNS: dict[type[Collector], Mapping[str, Callable[[Any], tuple[Any, Any]]]] = {
+    Generate: {
+        "codec": lambda kit: (kit.codec(), kit.codec(stop=["a"])),
+        "reward": lambda kit: (kit.judge([1.0] * 8), kit.judge([2.0] * 8)),
+        "responses": lambda kit: (4, 8),
+        "group_size": lambda kit: (1, 2),
+        "max_new_tokens": lambda kit: (3, 6),
+        "decoding": lambda kit: (None, {"top_k": 1}),
+        "records": lambda kit: (1, 2),
+    },
+    Offline: {
+        "codec": lambda kit: (kit.codec(), kit.codec(eos_ids=[kit.ids["f"]])),
+        "rows": lambda kit: (2, 4),
+        "loss_on": lambda kit: ("assistant", "all"),
+        "block_size": lambda kit: (None, 3),
+        "too_long": lambda kit: ("truncate", "drop"),
+    },
+}
+CASES = [(made, name) for made, turns in TURNS.items() for name in turns]
+
+
+def fingerprint(collector: Collector, kit: Any) -> list[Any]:
+    """One collection: sizes, every tensor, metrics and records."""
+    items = collector.load(ROWS, context_length=5 if isinstance(collector, Offline) else None)
+    plan = collector.plan(len(items), ranks=1)
+    wanted = [items[i % len(items)] for i in range(plan.items)]
+    rollout = collector.collect(wanted, kit.babbling(), kit.generator())
+    tensors = {name: value.tolist() for name, value in rollout.experience.tensors().items()}
+    return [plan, tensors, dict(rollout.metrics), list(rollout.records)]
+
+
+@pytest.mark.parametrize(("made", "name"), CASES, ids=lambda value: getattr(value, "__name__", value))
+def test_turning_it_moves_something(kit: Any, made: type[Collector], name: str) -> None:
+    def build(value: Any) -> Collector:
+        rest: dict[str, Any] = {"codec": kit.codec()}
+        if made is Generate:
+            rest |= {"reward": kit.judge([1.0] * 8), "responses": 4, "max_new_tokens": 5}
+        return made(**{**rest, name: value})
+
+    one, other = TURNS[made][name](kit)
+    assert fingerprint(build(one), kit) == fingerprint(build(one), kit)
+    assert fingerprint(build(one), kit) != fingerprint(build(other), kit)
+
+
+def test_every_parameter_of_every_collector_is_turned() -> None:
+    assert set(TURNS) == {getattr(collectors, name) for name in collectors.__all__}
+    for made, turns in TURNS.items():
+        # Every collector is offered the run's reward source; Offline says that it does not use it.
+        idle = {"reward"} if made is Offline else set()
+        assert set(inspect.signature(made).parameters) - idle == set(turns)
