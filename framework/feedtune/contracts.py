@@ -253,7 +253,8 @@ def as_scores(value: Scores | Tensor | Sequence[float], count: int, source: str)
     }
     for name, part in parts.items():
         if part.shape != (count,):
-            raise UserError(f"reward '{source}': part '{name}' has shape {tuple(part.shape)}, expected ({count},)")
+            shape = tuple(part.shape)
+            raise UserError(f"reward '{source}': part '{name}' has shape {shape}, expected ({count},)")
     return Scores(total.detach().cpu(), parts)
 
 

@@ -156,7 +156,7 @@ def _sum_logp(policy: Policy, exp: Experience) -> torch.Tensor:
     pieces = []
     for start in range(0, len(exp), ROWS_AT_ONCE):
         part = exp[slice(start, start + ROWS_AT_ONCE)].trim().to(device)
-        pieces.append(score_actions(policy, part).logp.double().sum(-1).cpu())
+        pieces.append(score_actions(policy, part, with_entropy=False).logp.double().sum(-1).cpu())
     return torch.cat(pieces)
 
 

@@ -11,7 +11,8 @@ def explain(error: Exception) -> str:
     """One message for an error that Hydra or OmegaConf raised while composing."""
     text = str(error).strip()
     choices = re.search(
-        r"Could not find '([^']+)/([^'/]+)'\s+Available options in '([^']+)':\s+(.*?)(?:\n\s*\n|\n\s*Config search path|\Z)",
+        r"Could not find '([^']+)/([^'/]+)'\s+Available options in '([^']+)':\s+"
+        r"(.*?)(?:\n\s*\n|\n\s*Config search path|\Z)",
         text,
         re.S,
     )

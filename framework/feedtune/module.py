@@ -145,7 +145,7 @@ class TuningModule(lightning.LightningModule):
             exp = replace(exp, old_logp=exp.sampler_logp)
         if "values" not in self.needs and ("old_logp" not in self.needs or exp.old_logp is not None):
             return exp
-        scores = score_actions(self.policy, exp)
+        scores = score_actions(self.policy, exp, with_entropy=False)
         if "old_logp" in self.needs and exp.old_logp is None:
             exp = replace(exp, old_logp=scores.logp)
         if "values" in self.needs:

@@ -28,7 +28,7 @@ class FrozenCopy(nn.Module):
     @torch.no_grad()
     def logp(self, exp: Experience) -> Tensor:
         """Log-probabilities `[B, T]` of the action tokens; 0 elsewhere."""
-        return score_actions(self.policy, exp).logp
+        return score_actions(self.policy, exp, with_entropy=False).logp
 
 
 class AdapterOff(nn.Module):
@@ -46,7 +46,7 @@ class AdapterOff(nn.Module):
         if off is None:
             raise RuntimeError("AdapterOff needs a backbone with adapter_off")
         with off():
-            return score_actions(policy, exp).logp
+            return score_actions(policy, exp, with_entropy=False).logp
 
 
 def reference_of(policy: Policy) -> Reference:

@@ -40,10 +40,13 @@ def scatter(values: Tensor, action: Tensor) -> Tensor:
     return torch.zeros(action.shape, dtype=values.dtype, device=values.device).masked_scatter(action, values)
 
 
-def score_actions(policy: Policy, exp: Experience, entropy_gradient: bool = False) -> ActionScores:
+def score_actions(
+    policy: Policy, exp: Experience, entropy_gradient: bool = False, with_entropy: bool = True
+) -> ActionScores:
     """Log-probability and entropy of every action token under the policy.
 
-    Entropy carries a gradient only if asked: most losses just report it.
+    Entropy carries a gradient only if asked: most losses just report it. Without `with_entropy` it is 0,
+    which saves a softmax over the vocabulary.
     """
     hidden, _ = policy(exp.tokens, exp.mask)  # [B, T, H]
     states = states_before(hidden, exp.action)  # [N, H]
@@ -51,6 +54,8 @@ def score_actions(policy: Policy, exp: Experience, entropy_gradient: bool = Fals
 
     def score(some_states: Tensor, some_tokens: Tensor) -> tuple[Tensor, Tensor]:
         logits = policy.action_logits(some_states)  # [n, V]
+        if not with_entropy:
+            return chosen_logp(logits, some_tokens), logits.new_zeros(len(some_tokens))
         with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
             spread = entropy(logits)
         return chosen_logp(logits, some_tokens), spread

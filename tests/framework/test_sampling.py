@@ -225,6 +225,9 @@ def test_repetition_penalty_remembers_prompt_and_response_row_by_row() -> None:
     found = run(Policy(backbone), [[0], [1, 2]], eos_ids=[5], max_new_tokens=4, decoding=decoding)
     # Row 0 has read 0, row 1 has read 1 and 2; each goes on with the most probable token it lacks.
     assert [r.tokens for r in found] == [[1, 2, 3, 4], [0, 3, 4, 5]]
+    # A row that leaves takes its memory along: row 0 has read all but the end, and says that at once.
+    found = run(Policy(backbone), [[0, 1, 2, 3, 4], [1]], eos_ids=[5], max_new_tokens=4, decoding=decoding)
+    assert [r.tokens for r in found] == [[5], [0, 2, 3, 4]]
 
 
 def test_the_pad_is_not_a_token_that_was_said() -> None:
@@ -268,6 +271,16 @@ def test_draw_takes_only_tokens_that_can_come(row: list[float], uniforms: list[f
         assert p[token] > 0
         assert p[:token].sum() <= u + 1e-12  # the inverse of the distribution function
         assert p[: token + 1].sum() >= u - 1e-12
+
+
+def test_draw_never_runs_past_the_vocabulary() -> None:
+    """5,000 probabilities may sum to less than the largest uniform: the last possible token is drawn."""
+    logits = torch.randn(64, 5000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    logits[:, -3:] = -torch.inf
+    largest = math.nextafter(1.0, 0.0)
+    assert bool((logits.softmax(-1).cumsum(-1)[:, -1] < largest).any())  # the case arises
+    found = draw(logits, torch.full((64,), largest, dtype=torch.float64))
+    assert int(found.max()) == 4996
 
 
 def test_draw_walks_along_the_probabilities() -> None:
@@ -345,6 +358,12 @@ def test_warp_agrees_with_transformers(decoding: Decoding, case: tuple[Tensor, T
         seen = said[row].nonzero().T  # [1, how many]
         expected = theirs(seen, logits[row : row + 1].clone())
         torch.testing.assert_close(warp(logits[row : row + 1], decoding, said[row : row + 1]), expected)
+
+
+def test_top_p_takes_the_fewest_tokens_that_suffice() -> None:
+    """Four tokens of exactly a quarter: two of them have a half, and it takes three to have more."""
+    for top_p, kept in ((0.25, 1), (0.5, 2), (0.51, 3), (0.75, 3), (1.0, 4)):
+        assert int(warp(torch.zeros(1, 4), Decoding(top_p=top_p)).isfinite().sum()) == kept
 
 
 def test_top_p_of_one_keeps_the_tail() -> None:

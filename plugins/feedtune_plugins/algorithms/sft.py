@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from feedtune.contracts import Algorithm, Backbone, Loss
 from feedtune.experience import Experience
-from feedtune.functional import masked_mean
 from feedtune.policy import Policy
 from feedtune.scoring import score_actions
 
@@ -21,9 +20,5 @@ class SupervisedTuning(Algorithm):
         return Policy(make_backbone())
 
     def loss(self, exp: Experience, policy: Policy) -> Loss:
-        scores = score_actions(policy, exp)
-        nll = -scores.logp.sum()
-        entropy = masked_mean(scores.entropy, exp.action)
-        return Loss(
-            nll, exp.token_count, {"loss/policy": nll.detach() / exp.action.sum(), "policy/entropy": entropy}
-        )
+        nll = -score_actions(policy, exp, with_entropy=False).logp.sum()
+        return Loss(nll, exp.token_count, {"loss/policy": nll.detach() / exp.action.sum().clamp(min=1)})

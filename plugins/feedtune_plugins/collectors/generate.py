@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from feedtune.text import Codec, EncodedPrompt
 
 from feedtune.contracts import Collector, Plan, RewardSource, Rollout, Row, Sample, Scores, mean_of_scored
 from feedtune.errors import UserError
@@ -15,6 +14,7 @@ from feedtune.experience import Experience, from_rows
 from feedtune.policy import Policy
 from feedtune.rewards import score_samples
 from feedtune.sampling import Decoding, Response, sample
+from feedtune.text import Codec, EncodedPrompt
 
 
 class Generate(Collector):
@@ -63,7 +63,7 @@ class Generate(Collector):
             if context_length is not None and needed > context_length:
                 raise UserError(
                     f"row {number}: its prompt of {len(prompt.tokens)} tokens and collector.max_new_tokens="
-                    f"{self.max_new_tokens} need {needed} tokens; the backbone's context holds {context_length}"
+                    f"{self.max_new_tokens} need {needed}; the backbone's context holds {context_length}"
                 )
         return prompts
 

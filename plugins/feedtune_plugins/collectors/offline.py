@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
-from feedtune.text import Codec
 
 from feedtune.contracts import Collector, Plan, RewardSource, Rollout, Row
 from feedtune.errors import UserError, nearest
 from feedtune.experience import from_rows
 from feedtune.policy import Policy
+from feedtune.text import Codec
 
 LossOn = Literal["assistant", "all"]
 TooLong = Literal["truncate", "drop", "refuse"]
@@ -27,7 +27,7 @@ class Offline(Collector):
         codec: text to tokens.
         reward: not used; every collector is offered the run's reward source.
         rows: rows of a minibatch on each rank.
-        loss_on: "assistant" imitates the assistant's turns (or the reference after a prompt), "all" all tokens.
+        loss_on: "assistant" imitates the assistant's turns (or the reference after a prompt), "all" all.
         block_size: join the rows, cut them into blocks of so many tokens and use these as rows. No pads:
             the fastest way to pretrain. null keeps rows apart.
         too_long: what happens to rows longer than the backbone's context: "truncate", "drop" or "refuse".

@@ -35,6 +35,7 @@ class Chitchat(Task):
             None: no limit.
         min_messages: conversations, or what is left of them, that are shorter are dropped. From 2.
         eval_rows: rows of the eval split.
+        limit: most rows of the train split, drawn at random; None: all.
         lowercase: everything in lower case.
         seed: which conversations are held out.
 
@@ -49,6 +50,7 @@ class Chitchat(Task):
         max_words: int | None = None,
         min_messages: int = 2,
         eval_rows: int = 256,
+        limit: int | None = None,
         lowercase: bool = False,
         seed: int = 0,
     ) -> None:
@@ -60,11 +62,12 @@ class Chitchat(Task):
             ("max_words", max_words, 1),
             ("min_messages", min_messages, 2),
             ("eval_rows", eval_rows, 0),
+            ("limit", limit, 1),
         ):
             if value is not None and value < least:
                 raise UserError(f"task.{key}: expected a number from {least}, got {value}")
         self.turns, self.max_words, self.min_messages = turns, max_words, min_messages
-        self.eval_rows, self.lowercase, self.seed = eval_rows, lowercase, seed
+        self.eval_rows, self.limit, self.lowercase, self.seed = eval_rows, limit, lowercase, seed
 
     def load(self, split: str) -> Sequence[Row]:
         """Rows of "train" or "eval"; the package's file is read once."""
@@ -92,6 +95,8 @@ class Chitchat(Task):
                 f"train on; with task.turns={self.turns}, max_words={self.max_words}, min_messages="
                 f"{self.min_messages} there are {len(chats)}"
             )
+        if self.limit is not None:
+            train = generator.sample(train, min(self.limit, len(train)))
         return [_row(talk) for talk in train], [_row(talk) for talk in held_out]
 
     def _windows(self, talk: Talk) -> list[Talk]:

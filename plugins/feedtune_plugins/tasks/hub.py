@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from feedtune.errors import UserError, missing_extra, nearest
-from feedtune_plugins.tasks.sources import MISSING, Located, SourceTask
+from feedtune_plugins.tasks.sources import Located, SourceTask
 
 _SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk leaves in a folder
 
@@ -16,7 +17,7 @@ class HuggingFace(SourceTask):
     """Rows of a data set.
 
     Args:
-        path: a name on the hub, a folder that `save_to_disk` wrote, or a folder of data files.
+        path: must be given: a name on the hub, a folder that `save_to_disk` wrote, or a folder of data files.
         config: which of the data set's configurations; None: its only one.
         train_split: the split to train on.
         eval_split: the split to evaluate on. None: a fraction of the train split is held out.
@@ -30,7 +31,7 @@ class HuggingFace(SourceTask):
     def __init__(
         self,
         *,
-        path: str,
+        path: str | None = None,
         config: str | None = None,
         train_split: str = "train",
         eval_split: str | None = None,
@@ -62,13 +63,12 @@ class HuggingFace(SourceTask):
             raise UserError(
                 f"{key}: '{self.path}' has no split '{split}', found {found}.{nearest(split, splits)}"
             )
-        rows = splits[split]
-        for number in range(min(len(rows), self.limit or len(rows))):
-            yield Located(f"{self.path}, {split} row {number + 1}", rows[number])
+        for number, row in enumerate(islice(splits[split], self.limit), start=1):
+            yield Located(f"{self.path}, {split} row {number}", row)
 
     def _load(self) -> dict[str, Any]:
         """The splits by name; what was saved as one set is its own "train"."""
-        if self.path in ("", MISSING):
+        if not self.path:
             raise UserError("task.path: not given; name a data set of the hub, or a folder")
         folder = Path(self.path).expanduser()
         try:

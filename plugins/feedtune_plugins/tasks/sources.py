@@ -16,8 +16,6 @@ from feedtune.contracts import Row, Task
 from feedtune.conversation import check_row
 from feedtune.errors import UserError, nearest
 
-MISSING = "???"  # how OmegaConf writes a value that the user must give
-
 
 class Located(NamedTuple):
     """A row and where it stands, as in "chat.jsonl:3"."""
@@ -107,7 +105,7 @@ class FileTask(SourceTask):
     """A task whose rows are in files.
 
     Args:
-        path: a file, a folder (its files of the right kind, its subfolders' too) or a glob pattern.
+        path: must be given: a file, a folder (its files of the right kind, subfolders too) or a pattern.
         eval_path: the same for evaluation. None: a fraction of the rows is held out.
         eval_fraction: see `SourceTask`, as for the others.
     """
@@ -117,7 +115,7 @@ class FileTask(SourceTask):
     def __init__(
         self,
         *,
-        path: str,
+        path: str | None = None,
         eval_path: str | None = None,
         eval_fraction: float = 0.05,
         seed: int = 0,
@@ -136,8 +134,10 @@ class FileTask(SourceTask):
         """The rows of one file."""
 
     def read(self, split: str) -> Iterator[Located] | None:
+        if split == "eval" and self.eval_path is None:
+            return None
         key, path = ("task.path", self.path) if split == "train" else ("task.eval_path", self.eval_path)
-        return None if path is None else self._read_files(find_files(path, self.suffixes, key), key)
+        return self._read_files(find_files(path, self.suffixes, key), key)
 
     def _read_files(self, files: Sequence[Path], key: str) -> Iterator[Located]:
         for file in files:
@@ -149,13 +149,13 @@ class FileTask(SourceTask):
             yield from located
 
 
-def find_files(path: str, suffixes: Sequence[str], key: str = "task.path") -> list[Path]:
+def find_files(path: str | None, suffixes: Sequence[str], key: str = "task.path") -> list[Path]:
     """The files that a path means, in order of their names.
 
     Raises:
         UserError: naming `key`; there is no such file, or nothing in the folder or pattern fits.
     """
-    if path in ("", MISSING):
+    if not path:
         raise UserError(
             f"{key}: not given; name a file, a folder or a pattern, as in {key}=data{suffixes[0]}"
         )

@@ -27,7 +27,7 @@ class Csv(FileTask):
     def __init__(
         self,
         *,
-        path: str,
+        path: str | None = None,
         eval_path: str | None = None,
         eval_fraction: float = 0.05,
         seed: int = 0,
@@ -88,7 +88,7 @@ class Parquet(FileTask):
                         yield Located(f"{file}, row {number}", row)
         except (pyarrow.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"task.path: '{file}' cannot be read as Parquet: {reason}") from error
+            raise UserError(f"{file}: cannot be read as Parquet: {reason}") from error
 
 
 def _header(fields: list[str], where: str) -> list[str]:

@@ -31,7 +31,7 @@ class Text(FileTask):
     def __init__(
         self,
         *,
-        path: str,
+        path: str | None = None,
         eval_path: str | None = None,
         eval_fraction: float = 0.05,
         seed: int = 0,

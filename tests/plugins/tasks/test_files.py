@@ -111,8 +111,8 @@ def test_what_is_not_there_is_named_with_the_nearest(tmp_path: Path) -> None:
         Jsonl(path=str(tmp_path), eval_path=str(tmp_path / "none")).load("train")
 
 
-@pytest.mark.parametrize("path", ["", "???"])
-def test_path_must_be_given(path: str) -> None:
+@pytest.mark.parametrize("path", ["", None])
+def test_path_must_be_given(path: str | None) -> None:
     with pytest.raises(UserError, match=r"task\.path: not given; .*task\.path=data\.jsonl"):
         Jsonl(path=path).load("train")
 
@@ -308,7 +308,7 @@ def test_parquet(tmp_path: Path) -> None:
     ):
         Parquet(path=str(tmp_path), columns={"messages": "mesages"}).load("train")
     (tmp_path / "b.parquet").write_text("no table")
-    with pytest.raises(UserError, match=r"task\.path: '.*b\.parquet' cannot be read as Parquet"):
+    with pytest.raises(UserError, match=r"b\.parquet: cannot be read as Parquet"):
         Parquet(path=str(tmp_path)).load("train")
 
 
