@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,23 +11,25 @@ from typing import Any
 from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from feedtune.configs import build, check, compose_config, to_plain, trust
-from feedtune.contracts import Backbone, Collector, RewardSource, Row, Task
+from feedtune.config_types import fits, wrong_type
+from feedtune.configs import build, check, to_plain, trust
+from feedtune.contracts import Backbone, Collector, RewardSource, Row, Sample, Scores, Task
 from feedtune.errors import UserError
 from feedtune.evaluation import EvaluationOptions
 from feedtune.module import TuningModule
-from feedtune.runs import RECORD, export_of, load_backbone, load_heads
+from feedtune.runs import load_backbone, load_heads
+from feedtune.starting_point import check_fits, choose_parts, export_named
 from feedtune.text import Codec
 from feedtune.tokenizers import texts_of
 
-TOP_LEVEL = {
+TOP_LEVEL: Mapping[str, Any] = {
     "seed": int,
     "init_from": str | None,
     "run_dir": str | None,
-    "parameter_groups": dict[str, Any],
+    "parameter_groups": Mapping[str, Mapping[str, Any]] | None,
     "trust": list[str],
     "report": bool,
-    "evaluation": EvaluationOptions,
+    "evaluation": EvaluationOptions | Mapping[str, Any],
 }
 """Types of the values in conf/train.yaml that configure no target."""
 
@@ -48,6 +50,11 @@ GROUPS = (
 )
 """The other keys of conf/train.yaml: one for each part of a run."""
 
+OPTIONAL = ("reward", "optimizer", "scheduler", "logger", "callbacks", "checkpoint")
+"""Groups that `~group` may leave out."""
+
+SEEDS = 2**32
+
 
 @dataclass(frozen=True)
 class Assembly:
@@ -55,7 +62,7 @@ class Assembly:
 
     module: TuningModule
     codec: Codec
-    reward: RewardSource
+    reward: RewardSource | None
     task: Task
     options: EvaluationOptions
 
@@ -75,36 +82,19 @@ class Assembly:
 
 def checked(config: DictConfig) -> DictConfig:
     """The config, after every check that needs no data; `init_from` has brought its backbone."""
-    trust(to_plain(config.trust))
-    config = _with_init_from(config)
-    check(config, TOP_LEVEL, GROUPS)
-    return config
-
-
-def _with_init_from(config: DictConfig) -> DictConfig:
-    """An `init_from` that is a plain transformers folder is opened by the backbone option `hf`."""
-    if config.init_from is None or _export(config) is not None:
-        return config
-    folder = Path(config.init_from)
-    if not (folder / "config.json").is_file():
-        raise UserError(f"init_from: {folder} is neither a run of feedtune nor a transformers folder")
-    opened = compose_config(["backbone=hf"])
     config = config.copy()
     OmegaConf.set_struct(config, False)
-    config.backbone, config.tokenizer = opened.backbone, opened.tokenizer
-    config.backbone.name = str(folder)
-    return config
-
-
-def _export(config: DictConfig) -> Path | None:
-    """The export folder that `init_from` names, if it is one of ours."""
-    if config.init_from is None:
-        return None
-    folder = Path(config.init_from)
-    if not folder.exists():
-        raise UserError(f"init_from: {folder} does not exist")
-    ours = any((candidate / RECORD).is_file() for candidate in (folder, folder / "export"))
-    return export_of(folder) if ours else None
+    for group in OPTIONAL:
+        if config.get(group) is None:
+            config[group] = {}
+    prefixes = to_plain(config.get("trust", []))
+    if not fits(prefixes, list[str]):
+        raise UserError(wrong_type("trust", prefixes, list[str]))
+    trust(prefixes)
+    check(config, TOP_LEVEL, GROUPS)
+    if not 0 <= config.seed < SEEDS:
+        raise UserError(f"seed: expected a whole number from 0 to {SEEDS - 1}, got {config.seed}")
+    return choose_parts(config)
 
 
 def assemble(config: DictConfig, codec: Codec | None = None) -> Assembly:
@@ -119,10 +109,10 @@ def assemble(config: DictConfig, codec: Codec | None = None) -> Assembly:
     rows = task.load("train")
     if not rows:
         raise UserError("task: there are no training rows")
-    export = _export(config)
-    codec = codec or (Codec.load(export) if export else _build_codec(config, rows))
-    reward: RewardSource = build(config.reward, "reward")
-    collector: Collector = build(config.collector, "collector", codec=codec, reward=reward)
+    export = export_named(config)
+    codec = codec or _codec(config, rows, export)
+    reward: RewardSource | None = build(config.reward, "reward")
+    collector: Collector = build(config.collector, "collector", codec=codec, reward=reward or no_reward)
     module = TuningModule(
         algorithm=build(config.algorithm, "algorithm"),
         make_backbone=_backbone_maker(config, codec, export),
@@ -131,15 +121,25 @@ def assemble(config: DictConfig, codec: Codec | None = None) -> Assembly:
         rows=rows,
         optimizer=build(config.optimizer, "optimizer"),
         scheduler=build(config.scheduler, "scheduler"),
-        parameter_groups=to_plain(config.parameter_groups),
+        parameter_groups=to_plain(config.parameter_groups) or {},
         init_heads=partial(load_heads, export=export) if export else None,
         seed=config.seed,
     )
     return Assembly(module, codec, reward, task, EvaluationOptions(**to_plain(config.evaluation)))
 
 
-def _build_codec(config: DictConfig, rows: Sequence[Row]) -> Codec:
+def no_reward(samples: Sequence[Sample]) -> Scores:
+    """Stands where `~reward` left the reward out: nothing may ask for a score."""
+    raise UserError("reward: the run has none, but responses are to be scored; choose one with reward=...")
+
+
+def _codec(config: DictConfig, rows: Sequence[Row], export: Path | None) -> Codec:
+    """That of `init_from`, unless the user chose a tokenizer, which then has to spell as that one does."""
+    if export is not None and not config.tokenizer:
+        return Codec.load(export)
     codec: Codec = build(config.tokenizer, "tokenizer").build(lambda: texts_of(rows))
+    if config.init_from is not None:
+        check_fits(codec, export or Path(config.init_from), config.init_from)
     return codec
 
 

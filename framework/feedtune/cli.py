@@ -18,6 +18,7 @@ COMMANDS = {
     "resume": "go on with a run that was stopped: feedtune resume DIR",
     "evaluate": "measure a run on held-out rows: feedtune evaluate DIR [overrides]",
     "generate": 'let a run speak: feedtune generate DIR "text", or a chat without text',
+    "export": "the tuned model as one transformers folder: feedtune export DIR OUT",
     "report": "write report.html for one or several runs: feedtune report DIR...",
     "plugins": "list every group, option and the distribution it comes from",
 }
@@ -55,9 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     from feedtune.errors import UserError
 
     # Hydra would print its own message and exit with 1; so it hands the exception to us.
@@ -68,8 +66,8 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         return int(command.main(arguments))
     except UserError as error:
         return _refuse(str(error))
-    except (HydraException, OmegaConfBaseException) as error:
-        return _refuse(_hydra_message(error))
+    except SystemExit as end:  # --help, and what stops Hydra before a job
+        return _refuse(end.code) if isinstance(end.code, str) else int(end.code or 0)
     except BrokenPipeError:  # the reader has seen enough, as in `feedtune train --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -84,13 +82,6 @@ def _refuse(message: str) -> int:
         file=sys.stderr,
     )
     return USER_MISTAKE
-
-
-def _hydra_message(error: Exception) -> str:
-    """Hydra's own message (with its list of choices), without its advice on tracebacks and internals."""
-    from feedtune.hydra_errors import explain
-
-    return explain(error)
 
 
 def _quieten() -> None:

@@ -5,22 +5,29 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from functools import partial
+from typing import Any, get_type_hints
 
-import hydra.utils
 from hydra import compose, initialize_config_dir
-from hydra.errors import InstantiationException
+from hydra.core.global_hydra import GlobalHydra
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from feedtune import hydra_setup
+from feedtune.config_types import fields_of, fits, wrong_type
 from feedtune.discovery import own_conf, providers
-from feedtune.errors import UserError, nearest
+from feedtune.errors import UserError, nearest, one_line
+from feedtune.hydra_errors import explained
 
 TRUSTED = ("feedtune", "feedtune_plugins", "lightning", "torch.optim", "torchmetrics")
 """Import prefixes that `_target_` may name, beside those of installed plugins and the user's own."""
+
+FLAGS = ("_target_", "_partial_", "_convert_", "_recursive_")
+"""Keys of a node that are about its construction. Values are always plain, so `_convert_` changes nothing."""
+
+MISSING = "???"
+"""OmegaConf's sign for a value that has to be given."""
 
 _trusted_by_user: list[str] = []
 
@@ -29,15 +36,28 @@ def compose_config(overrides: Sequence[str] = (), config_name: str = "train") ->
     """The config that `feedtune train [overrides]` would run.
 
     Raises:
-        hydra.errors.HydraException: an unknown group, option or key, or bad override syntax.
+        UserError: an unknown group, option or key, or bad override syntax.
     """
     hydra_setup.register()
-    with initialize_config_dir(str(own_conf()), version_base="1.3"):
-        return compose(config_name, list(overrides))
+    application = GlobalHydra.instance().hydra  # inside `feedtune train` there is one; it steps aside
+    GlobalHydra.instance().clear()
+    try:
+        with (
+            explained(overrides, config_name),
+            initialize_config_dir(str(own_conf()), version_base="1.3"),
+        ):
+            return compose(config_name, list(overrides))
+    finally:
+        GlobalHydra.instance().clear()
+        GlobalHydra.instance().hydra = application
 
 
 def trust(prefixes: Sequence[str]) -> None:
-    """Let `_target_` and `reward.path` name these import prefixes too, for the rest of this process."""
+    """Let `_target_` name these import prefixes too, for the rest of this process.
+
+    A function that `reward.path` names is not asked for: it is code of whoever wrote the path, on the command
+    line or in the config of a run of their own.
+    """
     _trusted_by_user.extend(prefixes)
 
 
@@ -47,35 +67,53 @@ def is_trusted(path: str) -> bool:
     >>> is_trusted("torch.optim.AdamW"), is_trusted("os.system"), is_trusted("torch.optimist")
     (True, False, False)
     """
-    known = (*TRUSTED, *(p.package for p in providers()), *_trusted_by_user)
-    return any(path == prefix or path.startswith(prefix + ".") for prefix in known)
+    return _is_under(path, (*TRUSTED, *(p.package for p in providers()), *_trusted_by_user))
 
 
-def resolve(path: str, key: str) -> Any:
-    """The class or function of a dotted path. What it really is must be trusted, not only its name."""
-    refusal = UserError(
-        f"{key}: '{path}' is not trusted. Only plugins and {', '.join(TRUSTED)} may be named; "
-        f"add a prefix of your own with trust=[{path.split('.')[0]}] on the command line"
-    )
+def _is_under(path: str, prefixes: Sequence[str]) -> bool:
+    return any(path == prefix or path.startswith(prefix + ".") for prefix in prefixes)
+
+
+def resolve(path: Any, key: str) -> Any:
+    """The class or function of a dotted path. What it really is must be trusted, not only its name.
+
+    Raises:
+        UserError: naming `key`; the path is not trusted, or there is no such class or function.
+    """
+    if not (isinstance(path, str) and path.rpartition(".")[0]):
+        raise UserError(f"{key}: expected the dotted path of a class or function, got {path!r}")
     if not is_trusted(path):
-        raise refusal
+        raise _untrusted(path, key)
     module_name, _, name = path.rpartition(".")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UserError(f"{key}: cannot import '{path}': {error}") from error
+    except Exception as error:  # whatever a module's own code raises
+        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
+        raise UserError(f"{key}: cannot import '{path}': {kind}{one_line(error)}") from error
     if not hasattr(module, name):
         raise UserError(f"{key}: '{module_name}' has no '{name}'.{nearest(name, dir(module))}")
     target = getattr(module, name)
-    if not is_trusted(getattr(target, "__module__", None) or type(target).__module__):
-        raise refusal
+    home = getattr(target, "__module__", None) or type(target).__module__
+    if not (is_trusted(home) or _is_under(path, _trusted_by_user)):
+        raise _untrusted(f"{home}.{name}", key, f", which '{path}' leads to,")
+    if not callable(target):
+        raise UserError(f"{key}: '{path}' is no class or function, but {type(target).__name__}")
     return target
+
+
+def _untrusted(path: str, key: str, how: str = "") -> UserError:
+    prefix = path.split(".")[0]
+    return UserError(
+        f"{key}: '{path}'{how} is not trusted; plugins and {', '.join(TRUSTED)} are. "
+        f"If you know what it does, add trust=[{prefix}] on the command line"
+    )
 
 
 def build(config: Any, key: str, **given: Any) -> Any:
     """The object that a config node describes; `given` are arguments that only exist at run time.
 
-    Nodes with `_partial_: true` give a `functools.partial`. An empty node gives None.
+    Nodes with `_partial_: true` give a function that calls their target later. An empty node gives None.
+    What is called is what `resolve` has let through: nothing is looked up again.
 
     Raises:
         UserError: an untrusted target, or a constructor that refuses its arguments.
@@ -83,24 +121,38 @@ def build(config: Any, key: str, **given: Any) -> Any:
     plain = to_plain(config)
     if not plain:
         return None
-    for path, node in _targets(plain, key):
-        resolve(node["_target_"], f"{path}._target_")
-    is_partial = plain.get("_partial_", False)
+    if not (isinstance(plain, dict) and "_target_" in plain):
+        raise UserError(f"{key}: expected a mapping with a _target_, got {plain!r}")
+    return _made(plain, key, given)
+
+
+def _made(node: Any, key: str, given: Mapping[str, Any] | None = None) -> Any:
+    """A plain node with every `_target_` in it called, innermost first."""
+    if isinstance(node, list):
+        return [_made(value, f"{key}[{index}]") for index, value in enumerate(node)]
+    if not isinstance(node, dict):
+        return node
+    if "_target_" not in node:
+        return {name: _made(value, f"{key}.{name}") for name, value in node.items()}
+    target = resolve(node["_target_"], f"{key}._target_")
+    arguments = {name: value for name, value in node.items() if name not in FLAGS and value != MISSING}
+    if node.get("_recursive_", True):
+        arguments = {name: _made(value, f"{key}.{name}") for name, value in arguments.items()}
+    call = partial(_called, target, key, **arguments)
+    return call if node.get("_partial_", False) else call(**(given or {}))
+
+
+def _called(target: Callable[..., Any], key: str, /, *args: Any, **arguments: Any) -> Any:
+    """Call a target; what it says about its arguments names the key."""
+    parameters = inspect.signature(target).parameters.values()
+    for parameter in list(parameters)[len(args) :]:
+        named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if named and parameter.default is parameter.empty and parameter.name not in arguments:
+            raise UserError(f"{key}.{parameter.name}: not given, and it has no default")
     try:
-        partial = hydra.utils.instantiate({**plain, "_partial_": True, "_convert_": "all"})
-        return partial if is_partial else partial(**given)
-    except (InstantiationException, TypeError, ValueError) as error:
-        raise _as_user_error(error, key) from error
-
-
-def _as_user_error(error: BaseException, key: str) -> UserError:
-    """The user's own error inside Hydra's wrapping, or one that names the key."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, UserError):
-            return cause
-        innermost, cause = cause, cause.__cause__
-    return UserError(f"{key}: {type(innermost).__name__}: {innermost}")
+        return target(*args, **arguments)
+    except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
+        raise UserError(f"{key}: {one_line(error)}") from error
 
 
 def to_plain(config: Any) -> Any:
@@ -110,7 +162,8 @@ def to_plain(config: Any) -> Any:
     try:
         return OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key}: {error.msg or error}") from error
+        reason = str(error.msg or error).splitlines()[0]
+        raise UserError(f"{error.full_key}: {reason}") from error
 
 
 def _targets(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -130,7 +183,7 @@ def check(config: DictConfig, schema: Mapping[str, Any], groups: Sequence[str]) 
 
     Args:
         config: as composed.
-        schema: types of the top-level values that configure no target; a dataclass stands for a mapping.
+        schema: types of the top-level values that configure no target.
         groups: the other top-level keys.
 
     Raises:
@@ -139,11 +192,12 @@ def check(config: DictConfig, schema: Mapping[str, Any], groups: Sequence[str]) 
     plain = to_plain(config)
     known = [*schema, *groups]
     problems = [f"{name}: there is no such key.{nearest(name, known)}" for name in plain if name not in known]
+    lacking = [name for name in known if name not in plain]
+    problems += [f"the config lacks {', '.join(lacking)}"] if lacking else []
+    problems += [f"{key}: not given; add {key}=... to the command" for key in _not_given(plain, "")]
     for name, annotation in schema.items():
-        if isinstance(annotation, type) and hasattr(annotation, "__dataclass_fields__"):
-            problems += _signature_problems(annotation, plain[name], name)
-        elif not fits(plain[name], annotation):
-            problems.append(_wrong_type(name, plain[name], annotation))
+        if name in plain:
+            problems += _value_problems(plain[name], annotation, name)
     for key, node in _targets(plain, ""):
         target = resolve(node["_target_"], f"{key}._target_")
         problems += _signature_problems(target, node, key)
@@ -157,14 +211,36 @@ def _signature_problems(target: Callable[..., Any], node: Mapping[str, Any], key
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     problems = []
     for name, value in node.items():
-        if name in ("_target_", "_partial_", "_convert_", "_recursive_"):
+        if name in FLAGS:
             continue
         if name not in parameters:
             if not open_ended:
-                problems.append(f"{key}.{name}: unknown key.{nearest(name, parameters)}")
-        elif name in hints and not fits(value, hints[name]):
-            problems.append(_wrong_type(f"{key}.{name}", value, hints[name]))
+                problems.append(f"{key}.{name}: unknown key.{nearest(str(name), parameters)}")
+        elif name in hints:
+            problems += _value_problems(value, hints[name], f"{key}.{name}")
     return problems
+
+
+def _value_problems(value: Any, annotation: Any, key: str) -> list[str]:
+    """What is wrong with a value of this type."""
+    if value == MISSING:
+        return []  # said elsewhere
+    fields = fields_of(annotation)
+    if fields is not None and isinstance(value, dict) and "_target_" not in value:
+        return _signature_problems(fields, value, key)
+    return [] if fits(value, annotation) else [wrong_type(key, value, annotation)]
+
+
+def _not_given(node: Any, key: str) -> Iterator[str]:
+    """Full keys of the values that have to be given and are not."""
+    if node == MISSING:
+        yield key
+    elif isinstance(node, dict):
+        for name, value in node.items():
+            yield from _not_given(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _not_given(value, f"{key}[{index}]")
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
@@ -176,59 +252,3 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
         return get_type_hints(inspect.unwrap(function))
     except (NameError, TypeError, AttributeError):
         return {}
-
-
-def fits(value: Any, annotation: Any) -> bool:
-    """Whether a plain config value can be meant for a parameter of this type.
-
-    >>> fits("abc", float), fits(1, float), fits(True, int), fits(None, int | None)
-    (False, True, False, True)
-    """
-    if annotation is Any or (isinstance(value, dict) and "_target_" in value):
-        return True
-    origin = get_origin(annotation)
-    if origin in (Union, UnionType):
-        return any(fits(value, one) for one in get_args(annotation))
-    if origin is Literal:
-        return value in get_args(annotation)
-    expected = origin or annotation
-    if not isinstance(expected, type):
-        return True
-    return _is_a(value, expected)
-
-
-def _is_a(value: Any, expected: type) -> bool:
-    if expected is NoneType or value is None:
-        return expected is NoneType and value is None
-    if expected is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if expected is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if issubclass(expected, str | bool):
-        return isinstance(value, expected)
-    if isinstance(value, list):
-        return issubclass(list, expected) or issubclass(expected, tuple)
-    if isinstance(value, dict):
-        return not issubclass(expected, list | tuple)
-    return isinstance(value, str) and issubclass(expected, Path)
-
-
-def _wrong_type(key: str, value: Any, annotation: Any) -> str:
-    if get_origin(annotation) is Literal:
-        choices = [str(choice) for choice in get_args(annotation)]
-        return f"{key}: expected one of {', '.join(choices)}, got {value!r}.{nearest(str(value), choices)}"
-    return f"{key}: expected {_type_name(annotation)}, got {value!r}"
-
-
-def _type_name(annotation: Any) -> str:
-    """How a type reads in a message.
-
-    >>> _type_name(float | None)
-    'a number or null'
-    """
-    names = {float: "a number", int: "a whole number", bool: "true or false", str: "text", NoneType: "null"}
-    if get_origin(annotation) in (Union, UnionType):
-        plain_ones = [one for one in get_args(annotation) if one in names or get_origin(one)]
-        return " or ".join(dict.fromkeys(_type_name(one) for one in plain_ones or get_args(annotation)))
-    plain = get_origin(annotation) or annotation
-    return names.get(plain, str(getattr(plain, "__name__", plain)))

@@ -246,7 +246,8 @@ def as_scores(value: Scores | Tensor | Sequence[float], count: int, source: str)
             f"reward '{source}': expected {count} scores, one a sample, got shape {tuple(total.shape)}"
         )
     if total.isinf().any():
-        raise UserError(f"reward '{source}': the score of row {int(total.isinf().nonzero()[0])} is infinite")
+        row = int(total.isinf().nonzero()[0]) + 1
+        raise UserError(f"reward '{source}': the score of row {row} is infinite")
     parts = {
         name: torch.as_tensor(part, dtype=torch.float32)
         for name, part in (scores.parts if scores else {}).items()

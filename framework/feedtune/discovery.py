@@ -68,6 +68,11 @@ def providers() -> Sequence[Provider]:
     return sorted(found.values(), key=lambda p: (p.name != "feedtune", p.name))
 
 
+def options_of(group: str) -> list[str]:
+    """The options of a group, of every provider; empty: there is no such group."""
+    return [option for provider in providers() for name, option in provider.options() if name == group]
+
+
 def own_conf() -> Path:
     """feedtune's own folder of options."""
     folder = conf_folder("feedtune")

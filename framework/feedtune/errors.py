@@ -30,6 +30,15 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
+def one_line(error: object) -> str:
+    """What an error says, its lines joined and its blanks single; never nothing.
+
+    >>> one_line(ValueError("no\\n  such thing")), one_line(KeyError())
+    ('no such thing', 'KeyError')
+    """
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def missing_extra(package: str, extra: str, needed_by: str) -> UserError:
     """The error for an optional dependency that is not installed; it names the extra that brings it.
 

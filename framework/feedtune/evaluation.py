@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from feedtune.contracts import RewardSource, Row, Sample, Scores, mean_of_scored
+from feedtune.errors import UserError
 from feedtune.experience import Experience, from_rows
 from feedtune.policy import Policy
 from feedtune.randomness import generator_for
@@ -29,8 +30,17 @@ class EvaluationOptions:
     rows: int | None = 64
     every: int | None = None
     max_new_tokens: int = 32
-    decoding: dict[str, Any] = field(default_factory=dict)
+    decoding: Decoding | Mapping[str, Any] = field(default_factory=Decoding)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"rows": 1, "every": 1, "max_new_tokens": 1, "seed": 0}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise UserError(f"evaluation.{name}: expected at least {bound}, got {value}")
+        if not isinstance(self.decoding, Decoding):
+            object.__setattr__(self, "decoding", Decoding(**self.decoding))  # as frozen dataclasses allow it
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,8 @@ def evaluate(
     chosen = list(rows if options.rows is None else rows[: options.rows])
     prompts = codec.prompts(chosen)
     generator = generator_for(options.seed)
-    decoding = Decoding(**options.decoding)
+    decoding = options.decoding
+    assert isinstance(decoding, Decoding)
     responses: list[Response] = []
     for start in range(0, len(prompts), ROWS_AT_ONCE):
         responses += sample(

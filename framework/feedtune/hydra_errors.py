@@ -3,46 +3,103 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
-from feedtune.errors import nearest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from feedtune.errors import UserError, nearest
+
+_NO_OPTION = "Config group override"
+"""How Hydra's ValueError begins where a group is given something else than the name of an option."""
 
 
-def explain(error: Exception) -> str:
+@contextmanager
+def explained(overrides: Sequence[str], config_name: str = "train") -> Iterator[None]:
+    """Turn what Hydra and OmegaConf raise about a user's overrides into a `UserError`.
+
+    Args:
+        overrides: as the user typed them.
+        config_name: the YAML in conf/ that they apply to.
+    """
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error, overrides, config_name)) from error
+    except ValueError as error:
+        if not str(error).startswith(_NO_OPTION):
+            raise
+        raise UserError(explain(error, overrides, config_name)) from error
+
+
+def explain(error: Exception, overrides: Sequence[str] = (), config_name: str = "train") -> str:
     """One message for an error that Hydra or OmegaConf raised while composing."""
     text = str(error).strip()
-    choices = re.search(
-        r"Could not find '([^']+)/([^'/]+)'\s+Available options in '([^']+)':\s+"
-        r"(.*?)(?:\n\s*\n|\n\s*Config search path|\Z)",
-        text,
-        re.S,
-    )
-    if choices:
-        group, wrong, _, listed = choices.groups()
-        options = [line.strip() for line in listed.splitlines() if line.strip()]
-        hint = nearest(wrong, options)
-        return f"{group}={wrong}: there is no such option.{hint} Options of '{group}': {', '.join(options)}"
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        group, _, wrong = error.missing_cfg_file.rpartition("/")
+        return _no_such_option(group, wrong, error.options)
+    if text.startswith(_NO_OPTION):
+        return _no_option(overrides)
     key = re.search(r"Could not override '([^']+)'", text)
     if key:
-        return _unknown_key(key.group(1), error)
-    lines = [
-        line
-        for line in text.splitlines()
-        if line.strip() and not line.startswith(("Set the environment", "See https"))
-    ]
-    return " ".join(line.strip() for line in lines[:3])
+        return _unknown_key(key.group(1), overrides, config_name)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    where = getattr(error, "full_key", None)
+    return f"{where}: {lines[0]}" if where else " ".join(lines[:3])
 
 
-def _unknown_key(key: str, error: Exception) -> str:
+def _unreadable(error: OverrideParseException) -> str:
+    if "=" not in error.override and not error.override.startswith("~"):
+        return f"'{error.override}': expected key=value, such as optimizer.lr=1e-4"
+    reason = error.message.strip().splitlines()[0]
+    return (
+        f"'{error.override}': {reason}. Quote a value with blanks or special characters twice, as in "
+        "task.path='\"my file.jsonl\"'"
+    )
+
+
+def _no_such_option(group: str, wrong: str, options: Sequence[str]) -> str:
+    hint = nearest(wrong, options)
+    return f"{group}={wrong}: there is no such option.{hint} Options of '{group}': {', '.join(options)}"
+
+
+def _no_option(overrides: Sequence[str]) -> str:
+    """For `optimizer=null` and `reward=0.5`: what a group takes."""
+    from feedtune.assembly import OPTIONAL
+    from feedtune.discovery import options_of
+
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        group, value = override.key_or_group, override.value()
+        options = options_of(group)
+        if options and not isinstance(value, str | list):
+            hint = f"; ~{group} leaves it out" if group in OPTIONAL else ""
+            return f"{override.input_line}: expected an option of '{group}': {', '.join(options)}{hint}"
+    return "a group takes the name of one of its options"
+
+
+def _unknown_key(key: str, overrides: Sequence[str], config_name: str) -> str:
     """Names the keys that stand beside the one that does not exist."""
-    from feedtune.configs import compose_config
-
     parent, _, name = key.rpartition(".")
-    node = compose_config()
+    node = _without(key, overrides, config_name)
     for part in parent.split(".") if parent else []:
-        child = node.get(part) if hasattr(node, "get") else None
-        if child is None or not hasattr(child, "keys"):
-            return f"{key}: there is no such key ({error.__cause__ or error})".splitlines()[0]
-        node = child
+        node = node.get(part) if hasattr(node, "get") else None
+    if not hasattr(node, "keys"):
+        return f"{key}: there is no such key; +{key}=... adds it"
     known = [str(k) for k in node.keys()]  # noqa: SIM118 - a DictConfig
-    inside = f"'{parent}'" if parent else "the config"
-    return f"{key}: there is no such key in {inside}.{nearest(name, known)} It has: {', '.join(known)}"
+    inside, hint = (f"'{parent}'", f"; +{key}=... adds one") if parent else ("the config", "")
+    return f"{key}: there is no such key in {inside}.{nearest(name, known)} It has: {', '.join(known)}{hint}"
+
+
+def _without(key: str, overrides: Sequence[str], config_name: str) -> Any:
+    """The config that the choices of options alone would give: its keys are those the user can set."""
+    from feedtune.configs import compose_config
+    from feedtune.discovery import options_of
+
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    chosen = [str(one.input_line) for one in parsed if options_of(one.key_or_group)]
+    return compose_config(chosen, config_name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
@@ -30,15 +30,44 @@ def register() -> None:
 
 
 class RefuseOverwrite(Callback):
-    """Stops before anything is written into a folder that already holds a run."""
+    """Stops before anything is written into a folder that already holds a run, or that cannot be written.
+
+    Hydra calls it before it writes its own files, and swallows a callback's exceptions: so it exits.
+    """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Called before Hydra writes its own files. Exits, for Hydra swallows a callback's exceptions."""
-        folder = Path(OmegaConf.to_container(config.hydra.run, resolve=True)["dir"])  # type: ignore[index,call-overload]
-        if (folder / "metrics.csv").exists() or (folder / "checkpoints").exists():
-            print(
-                f"feedtune: hydra.run.dir: {folder} already holds a run. "
-                f"Go on with `feedtune resume {folder}` or choose another folder.",
-                file=sys.stderr,
+        """Look at the folder of the one run."""
+        folder = _folder(config, "run")
+        if _holds_run(folder):
+            _refuse(
+                f"hydra.run.dir: {folder} already holds a run. "
+                f"Go on with `feedtune resume {folder}` or choose another folder."
             )
-            raise SystemExit(2)
+        _make(folder, "hydra.run.dir")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Look at the folder of a sweep, whose runs have folders of their own in it."""
+        folder = _folder(config, "sweep")
+        if _holds_run(folder) or any(map(_holds_run, folder.glob("*/"))):
+            _refuse(f"hydra.sweep.dir: {folder} already holds runs. Choose another folder.")
+        _make(folder, "hydra.sweep.dir")
+
+
+def _folder(config: DictConfig, kind: str) -> Path:
+    return Path(OmegaConf.to_container(config.hydra[kind], resolve=True)["dir"])  # type: ignore[index,call-overload]
+
+
+def _holds_run(folder: Path) -> bool:
+    return (folder / "metrics.csv").exists() or (folder / "checkpoints").exists()
+
+
+def _make(folder: Path, key: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _refuse(f"{key}: {folder} cannot be made: {error.strerror}")
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"feedtune: {message}", file=sys.stderr)
+    raise SystemExit(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from feedtune.contracts import Algorithm, Backbone, Buffer, Collector, Reference, Row
 from feedtune.distributed import gather_objects, sum_over_ranks
-from feedtune.errors import UserError
+from feedtune.errors import UserError, nearest
 from feedtune.experience import Experience
 from feedtune.metrics import EpochMetrics
 from feedtune.policy import Policy
@@ -139,7 +140,7 @@ class TuningModule(lightning.LightningModule):
         """Add what the algorithm needs, and nothing else."""
         if self.reference is not None:
             exp = replace(exp, ref_logp=self.reference.logp(exp))
-        exact = exp.sampler_logp is not None and not torch.is_autocast_enabled(self.device.type)
+        exact = exp.sampler_logp is not None and self._in_full_precision()
         if "old_logp" in self.needs and exact and not self.collector.warped:
             # In float32 the sampler's own numbers are exact; in bfloat16 cached decoding drifts.
             exp = replace(exp, old_logp=exp.sampler_logp)
@@ -152,6 +153,12 @@ class TuningModule(lightning.LightningModule):
             value = head_values(self.policy, "value", scores.hidden, exp)
             exp = exp.with_(value=value, bootstrap=bootstrap_values(self.policy, "value", scores.hidden, exp))
         return exp
+
+    def _in_full_precision(self) -> bool:
+        """Whether every pass of the policy, with a cache or without, computes in float32 or wider."""
+        wide = (torch.float32, torch.float64)
+        exact_weights = all(weight.dtype in wide for weight in self.policy.parameters())
+        return exact_weights and not torch.is_autocast_enabled(self.device.type)
 
     # Training: automatic optimisation
 
@@ -178,6 +185,7 @@ class TuningModule(lightning.LightningModule):
             {"params": ps, "name": name, **self.group_options.get(name, {})} for name, ps in parts.items()
         ]
         optimizer = self.make_optimizer(groups)
+        _check_options(self.group_options, optimizer)
         if self.make_scheduler is None:
             return optimizer
         steps = int(self.trainer.estimated_stepping_batches)
@@ -225,6 +233,8 @@ class TuningModule(lightning.LightningModule):
         if self._resumed is not None:
             set_global_rng_state(self._resumed["ranks"][self.trainer.global_rank]["rng"])
             self._resumed = None
+        gc.collect()
+        gc.freeze()  # the task's rows stay; looking through them at every collection costs more than a step
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the loader's place and the generators of every rank; leave out weights that can be rebuilt."""
@@ -267,3 +277,15 @@ class TuningModule(lightning.LightningModule):
 def trainable_parameters(module: nn.Module) -> int:
     """Number of weights that training changes."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def _check_options(options: Mapping[str, Mapping[str, Any]], optimizer: torch.optim.Optimizer) -> None:
+    """Refuse options of parts of the policy that the optimiser would never read."""
+    for part, chosen in options.items():
+        for name in chosen:
+            if name not in optimizer.defaults:
+                known = ", ".join(optimizer.defaults)
+                raise UserError(
+                    f"parameter_groups.{part}.{name}: {type(optimizer).__name__} has no such option."
+                    f"{nearest(name, optimizer.defaults)} It has: {known}"
+                )

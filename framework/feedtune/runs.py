@@ -8,15 +8,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from feedtune.configs import resolve
 from feedtune.contracts import Backbone
-from feedtune.errors import UserError
+from feedtune.errors import UserError, one_line
 from feedtune.policy import Policy
 from feedtune.text import Codec
 
 RECORD = "feedtune.json"
+FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Loaded:
 def save(policy: Policy, codec: Codec, folder: str | Path, *, chat: bool = True) -> Path:
     """Write a policy, its heads and its tokenizer; `feedtune.load(folder)` gives them back.
 
-    Backbones that are transformers models write a folder that transformers loads by itself.
+    Backbones that are transformers models write a folder that transformers loads by itself, and whose
+    `generate` stops where this policy's responses end.
 
     Args:
         policy, codec: what belongs together.
@@ -42,11 +45,13 @@ def save(policy: Policy, codec: Codec, folder: str | Path, *, chat: bool = True)
     folder.mkdir(parents=True, exist_ok=True)
     policy.backbone.save(folder)
     codec.save(folder)
+    if (folder / "config.json").is_file():
+        _save_generation_config(codec, folder / "generation_config.json")
     heads = policy.heads.state_dict()
     if heads:
         save_file({name: tensor.contiguous() for name, tensor in heads.items()}, folder / "heads.safetensors")
     record = {
-        "format": 1,
+        "format": FORMAT,
         "feedtune": version("feedtune"),
         "chat": chat,
         "policy": {"class": _path_of(policy), "config": policy.config},
@@ -64,10 +69,10 @@ def load(folder: str | Path) -> Loaded:
     """
     export = export_of(folder)
     record = read_record(export)
-    policy_class = resolve(record["policy"]["class"], f"{export / RECORD}: policy.class")
-    policy: Policy = policy_class(load_backbone(export), **record["policy"]["config"])
+    policy_class: type[Policy] = _class_of(record["policy"], Policy, f"{export / RECORD}: policy.class")
+    policy = policy_class(load_backbone(export), **record["policy"]["config"])
     load_heads(policy, export)
-    return Loaded(policy.eval(), Codec.load(export), bool(record["chat"]))
+    return Loaded(policy.eval(), Codec.load(export), bool(record.get("chat")))
 
 
 def export_of(folder: str | Path) -> Path:
@@ -76,6 +81,12 @@ def export_of(folder: str | Path) -> Path:
     for candidate in (folder, folder / "export"):
         if (candidate / RECORD).is_file():
             return candidate
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder")
+    if (folder / "checkpoints").is_dir():
+        raise UserError(f"{folder}: the run has not ended yet; go on with: feedtune resume {folder}")
+    if (folder / ".hydra").is_dir():
+        raise UserError(f"{folder}: the run ended before its first checkpoint, so there is no policy in it")
     raise UserError(f"{folder}: not a run or export folder of feedtune (no {RECORD}, no export/{RECORD})")
 
 
@@ -85,18 +96,24 @@ def read_record(export: Path) -> dict[str, Any]:
         record: dict[str, Any] = json.loads((export / RECORD).read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{export / RECORD}: cannot be read: {error}") from error
-    if record.get("format") != 1:
-        raise UserError(f"{export / RECORD}: expected format 1, got {record.get('format')!r}")
+    found = record.get("format") if isinstance(record, dict) else None
+    if found != FORMAT:
+        raise UserError(f"{export / RECORD}: expected format {FORMAT}, got {found!r}")
+    for name in ("policy", "backbone"):
+        part = record.get(name)
+        if not (isinstance(part, dict) and isinstance(part.get("config"), dict)):
+            raise UserError(f"{export / RECORD}: it says nothing of the {name}; feedtune did not write it")
     return record
 
 
 def load_backbone(export: Path) -> Backbone:
     """The backbone of an export."""
     record = read_record(export)["backbone"]
-    backbone_class = resolve(record["class"], f"{export / RECORD}: backbone.class")
-    if not (isinstance(backbone_class, type) and issubclass(backbone_class, Backbone)):
-        raise UserError(f"{export / RECORD}: backbone.class: '{record['class']}' is no backbone")
-    return backbone_class.load(export, record["config"])
+    backbone_class: type[Backbone] = _class_of(record, Backbone, f"{export / RECORD}: backbone.class")
+    try:
+        return backbone_class.load(export, record["config"])
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise UserError(f"{export}: the backbone's weights cannot be read: {one_line(error)}") from error
 
 
 def load_heads(policy: Policy, export: Path) -> None:
@@ -105,8 +122,29 @@ def load_heads(policy: Policy, export: Path) -> None:
     if not path.is_file():
         return
     own = policy.heads.state_dict()
-    saved = {n: t for n, t in load_file(path).items() if n in own and own[n].shape == t.shape}
+    try:
+        found = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be read: {one_line(error)}") from error
+    saved = {n: t for n, t in found.items() if n in own and own[n].shape == t.shape}
     policy.heads.load_state_dict({**own, **saved})
+
+
+def _class_of(record: dict[str, Any], base: type, key: str) -> Any:
+    """The class that a record names, if it is trusted and what it has to be."""
+    found = resolve(record.get("class"), key)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise UserError(f"{key}: '{record['class']}' is no {base.__name__.lower()}")
+    return found
+
+
+def _save_generation_config(codec: Codec, path: Path) -> None:
+    """What the model's own generation config says, but with the tokens that end this policy's responses."""
+    known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    ends: int | list[int] = codec.eos_ids[0] if len(codec.eos_ids) == 1 else list(codec.eos_ids)
+    known.pop("_from_model_config", None)  # transformers would read the model's config in its place
+    known |= {"eos_token_id": ends, "pad_token_id": codec.pad_id}
+    path.write_text(json.dumps(known, indent=2) + "\n")
 
 
 def _path_of(thing: object) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from feedtune.errors import UserError
+
 
 def constant(optimizer: Optimizer, total_steps: int, *, warmup: float = 0) -> LambdaLR:
     """The learning rate itself, after a warm-up of so many steps (or such a share of all, below 1)."""
@@ -29,6 +31,8 @@ def linear(optimizer: Optimizer, total_steps: int, *, warmup: float = 0, floor: 
 def _scheduled(
     optimizer: Optimizer, total_steps: int, warmup: float, shape: Callable[[float], float]
 ) -> LambdaLR:
+    if warmup < 0:
+        raise UserError(f"scheduler.warmup: expected at least 0, got {warmup}")
     rising = warmup * total_steps if 0 < warmup < 1 else warmup
 
     def factor(step: int) -> float:

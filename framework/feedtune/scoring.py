@@ -40,6 +40,48 @@ def scatter(values: Tensor, action: Tensor) -> Tensor:
     return torch.zeros(action.shape, dtype=values.dtype, device=values.device).masked_scatter(action, values)
 
 
+def read(policy: Policy, exp: Experience) -> Tensor:
+    """Hidden states `[B, T, H]` of all rows; a prompt that several rows of a group answer is read once.
+
+    By the laws of `Backbone` (prefix and `select`) this is what reading every row from its beginning gives,
+    gradients included; dropout, if there is any, falls on the whole group alike. Pads hold anything.
+    """
+    prompts = shared_prompts(exp)
+    if prompts is None:
+        return policy(exp.tokens, exp.mask)[0]
+    firsts, which, start = prompts
+    columns = torch.arange(exp.tokens.shape[1], device=exp.tokens.device)
+    width = int(start.max())
+    before, state = policy(exp.tokens[firsts, :width], columns[:width] < start[firsts, None])  # [P, width, H]
+    if state is None:  # the backbone keeps none where it recomputes activations
+        return policy(exp.tokens, exp.mask)[0]
+    shifted = start[:, None] + torch.arange(int((exp.lengths - start).max()), device=columns.device)  # [B, R]
+    answers = exp.tokens.gather(1, shifted.clamp(max=len(columns) - 1))
+    state = policy.backbone.select(state, which)
+    after, _ = policy(answers, shifted < exp.lengths[:, None], state)  # [B, R, H]
+    place = torch.where(columns < start[:, None], columns, columns - start[:, None] + width)  # [B, T]
+    both = torch.cat([before[which], after], 1)  # [B, width + R, H]
+    place = place.clamp(max=both.shape[1] - 1)[..., None].expand(-1, -1, both.shape[-1])
+    return both.gather(1, place)
+
+
+def shared_prompts(exp: Experience) -> tuple[Tensor, Tensor, Tensor] | None:
+    """The prompts that neighbouring rows of a group share; None where fewer than half the rows share any.
+
+    A prompt is what comes before the first action token. Returns the rows `[P]` that bring a new one, which
+    of these each row `[B]` has, and the length `[B]` of each row's prompt.
+    """
+    start = torch.where(exp.action.any(-1), exp.action.int().argmax(-1), 0)  # [B]
+    if len(exp) < 2 or bool((start == 0).any()):
+        return None
+    columns = torch.arange(exp.tokens.shape[1], device=exp.tokens.device)
+    equal = (exp.tokens[1:] == exp.tokens[:-1]) | (columns >= start[1:, None])
+    same = equal.all(-1) & (start[1:] == start[:-1]) & (exp.group[1:] == exp.group[:-1])
+    new = torch.cat([same.new_ones(1), ~same])
+    firsts = new.nonzero().squeeze(-1)
+    return None if 2 * len(firsts) > len(exp) else (firsts, new.cumsum(0) - 1, start)
+
+
 def score_actions(
     policy: Policy, exp: Experience, entropy_gradient: bool = False, with_entropy: bool = True
 ) -> ActionScores:
@@ -48,7 +90,7 @@ def score_actions(
     Entropy carries a gradient only if asked: most losses just report it. Without `with_entropy` it is 0,
     which saves a softmax over the vocabulary.
     """
-    hidden, _ = policy(exp.tokens, exp.mask)  # [B, T, H]
+    hidden = read(policy, exp)  # [B, T, H]
     states = states_before(hidden, exp.action)  # [N, H]
     tokens = exp.tokens[exp.action]  # [N]
 

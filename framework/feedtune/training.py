@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import lightning
@@ -31,14 +32,17 @@ def train(config: DictConfig, folder: Path, checkpoint: Path | None = None) -> d
         folder: the run folder.
         checkpoint: of this run, to go on from.
     """
-    config = checked(config.copy())
+    config = checked(config)
     config.run_dir = str(folder)
     codec = Codec.load(folder / "export") if checkpoint else None
     parts = assemble(config, codec)
     trainer = _trainer(config, parts, folder)
     if trainer.is_global_zero and not _is_rehearsal(trainer):
         parts.codec.save(_made(folder / "export"))
-    trainer.fit(parts.module, ckpt_path=checkpoint, weights_only=True)
+    try:
+        trainer.fit(parts.module, ckpt_path=checkpoint, weights_only=True)
+    except (UnpicklingError, EOFError) as error:
+        raise UserError(f"{checkpoint}: not a checkpoint of feedtune, or a damaged one") from error
     if trainer.interrupted:
         raise KeyboardInterrupt
     if trainer.is_global_zero and not _is_rehearsal(trainer):
@@ -81,8 +85,6 @@ def _periodic_evaluation(parts: Assembly) -> Callback | None:
     every = parts.options.every
     if every is None:
         return None
-    if every < 1:
-        raise UserError(f"evaluation.every: expected at least 1, got {every}")
     rows = parts.eval_rows()
 
     def measure(module: TuningModule) -> dict[str, float]:

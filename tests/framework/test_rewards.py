@@ -61,7 +61,7 @@ def test_nan_stays_nan_and_parts_come_through() -> None:
         (1.0, r"got shape \(\)"),
         (["good", "bad", "good"], r"^reward 'Says': expected 3 numbers, got list"),
         (None, r"expected 3 numbers, got NoneType"),
-        ([1.0, math.inf, 0.0], r"^reward 'Says': the score of row 1 is infinite$"),
+        ([1.0, math.inf, 0.0], r"^reward 'Says': the score of row 2 is infinite$"),
         ([NAN, NAN, NAN], r"^reward 'Says': every one of 3 scores is NaN, so there is nothing to learn$"),
         (KeyError("reference"), r"^reward 'Says' failed on 3 samples: KeyError: 'reference'$"),
         (UserError("reward.path: no such function"), r"^reward.path: no such function$"),

@@ -21,18 +21,22 @@ SHOWN = {
 }
 """Metrics beside the bar, where a run has them, by their short names."""
 
+LINES = 20
+"""Lines that a whole run prints where the output is no terminal."""
+
 
 class Progress(Callback):
     """One bar over all minibatches of the run, with what is going on and how well.
 
-    Where the output is no terminal it prints a line now and then instead.
+    Where the output is no terminal it prints a line now and then.
     """
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
         self.bar: Bar | None = None
         self.task: Any = None
-        self._phase, self._numbers = "", ""
+        self.total: int | None = None  # minibatches of the run
+        self.done = 0
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Open the bar."""
@@ -42,6 +46,9 @@ class Progress(Callback):
         weights = trainable_parameters(module.policy)
         self.console.print(f"{type(module.policy.backbone).__name__} policy, {weights:,} trainable weights")
         module.on_phase = self._show_phase
+        batches = int(trainer.num_training_batches)
+        self.total = _batches_of_run(trainer, batches)
+        self.done = trainer.current_epoch * batches
         if not self.console.is_terminal:
             return
         self.bar = Bar(
@@ -69,25 +76,16 @@ class Progress(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
         """One minibatch further."""
-        if self.bar is not None:
-            self.bar.update(self.task, advance=1)
-            assert isinstance(module, TuningModule)
-            self._show_numbers(module)
-
-    def _show_numbers(self, module: TuningModule) -> None:
-        means = module.metrics.peek(SHOWN)
-        numbers = "  ".join(f"{SHOWN[name]} {value:.3g}" for name, value in means.items())
-        if self.bar is not None and numbers:
-            self.bar.update(self.task, numbers=numbers)
-
-    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Without a terminal: about twenty lines a run."""
+        if not trainer.is_global_zero:
+            return
         assert isinstance(module, TuningModule)
-        means = module.finish_epoch()
-        epochs = trainer.max_epochs or 0
-        if self.bar is None and trainer.is_global_zero and _is_due(trainer.current_epoch + 1, epochs):
-            numbers = "  ".join(f"{SHOWN[name]} {means[name]:.3g}" for name in SHOWN if name in means)
-            self.console.print(f"epoch {trainer.current_epoch + 1}/{epochs}  {numbers}", highlight=False)
+        self.done += 1
+        if self.bar is not None:
+            self.bar.update(self.task, advance=1, numbers=_numbers(module))
+        elif self.total and (self.done * LINES // self.total) > ((self.done - 1) * LINES // self.total):
+            percent = self.done * 100 // self.total
+            place = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {percent:3d} %"
+            self.console.print(f"{place}  {_numbers(module)}", highlight=False)
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         """Close the bar, also after an error."""
@@ -96,6 +94,17 @@ class Progress(Callback):
             self.bar = None
 
 
-def _is_due(epoch: int, epochs: int) -> bool:
-    step = max(1, epochs // 20)
-    return epoch % step == 0 or epoch == epochs
+def _batches_of_run(trainer: Trainer, batches: int) -> int | None:
+    """Minibatches until the first of the limits on epochs and optimiser steps; None without any."""
+    limits = []
+    if trainer.max_epochs not in (None, -1):
+        limits.append(trainer.max_epochs * batches)
+    if trainer.max_steps != -1:
+        limits.append(trainer.max_steps * trainer.accumulate_grad_batches)
+    return min(limits, default=None)
+
+
+def _numbers(module: TuningModule) -> str:
+    """The epoch's means so far, in one line."""
+    means = module.metrics.peek(SHOWN)
+    return "  ".join(f"{SHOWN[name]} {value:.3g}" for name, value in means.items())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
@@ -15,22 +16,29 @@ from rich.table import Table
 
 from feedtune import runs
 from feedtune.assembly import Assembly, assemble, checked
+from feedtune.commands.arguments import Arguments
 from feedtune.commands.resume import saved_config
 from feedtune.configs import compose_config
+from feedtune.discovery import options_of
+from feedtune.errors import UserError
 from feedtune.evaluation import Evaluation, as_json, evaluate
+from feedtune.hydra_errors import explained
 from feedtune.policy import Policy
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print a table and write evaluation.json into the run folder."""
-    parser = argparse.ArgumentParser(prog="feedtune evaluate", description=__doc__)
+    parser = Arguments(prog="feedtune evaluate", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="the run folder")
     parser.add_argument("overrides", nargs="*", help="such as evaluation.rows=200 reward=toxicity")
     parser.add_argument("--out", type=Path, help="where to write; by default DIR/evaluation.json")
     given = parser.parse_args(arguments)
     found, before = evaluate_run(given.folder, given.overrides)
     out = given.out or given.folder / "evaluation.json"
-    out.write_text(json.dumps(as_json(found, before), indent=2, ensure_ascii=False) + "\n")
+    try:
+        out.write_text(json.dumps(as_json(found, before), indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from error
     console = Console()
     console.print(metrics_table(found, before))
     console.print(samples_table(found, before))
@@ -64,7 +72,19 @@ def _config(folder: Path, overrides: Sequence[str]) -> DictConfig:
         return saved
     path = folder / ".hydra" / "overrides.yaml"
     own = [str(line) for line in OmegaConf.load(path)] if path.is_file() else []
-    return compose_config([*own, *overrides])
+    return compose_config([*_still_meant(own, overrides), *overrides])
+
+
+def _still_meant(own: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """The run's own overrides, but for those of groups of which another option is chosen now."""
+    parse = OverridesParser.create().parse_overrides
+    with explained(overrides):
+        exchanged = {one.key_or_group for one in parse(list(overrides)) if options_of(one.key_or_group)}
+    return [line for line, one in zip(own, parse(list(own)), strict=True) if _group(one) not in exchanged]
+
+
+def _group(override: Override) -> str:
+    return override.key_or_group.split(".")[0]
 
 
 def _reference(config: DictConfig, parts: Assembly) -> Policy | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 
 from feedtune import runs
+from feedtune.commands.arguments import Arguments
 from feedtune.contracts import Row
 from feedtune.errors import UserError
 from feedtune.sampling import Decoding, sample
@@ -19,6 +21,8 @@ from feedtune.sampling import Decoding, sample
 def main(arguments: Sequence[str]) -> int:
     """Answer one text, every line of a file or of standard input, or a person at the terminal."""
     given = _parser().parse_args(arguments)
+    if given.max_new_tokens < 1:
+        raise UserError(f"--max-new-tokens: expected at least 1, got {given.max_new_tokens}")
     loaded = runs.load(given.folder)
     speaker = Speaker(loaded, given)
     if given.text is not None:
@@ -31,8 +35,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="feedtune generate", description=__doc__)
+def _parser() -> Arguments:
+    parser = Arguments(prog="feedtune generate", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="a run folder or its export/")
     parser.add_argument("text", nargs="?", help="what to answer; without it, chat or read standard input")
     parser.add_argument("--file", type=Path, help="answer every line of this file")
@@ -49,11 +53,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _lines(file: Path | None) -> list[str]:
+    """The lines that are not blank."""
+    source = "standard input" if file is None else f"--file {file}"
     try:
-        text = sys.stdin.read() if file is None else file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--file: {file} cannot be read: {error}") from error
-    return [line for line in text.splitlines() if line.strip()]
+        data = sys.stdin.buffer.read() if file is None else file.read_bytes()
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{source}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{source}, line {line}: not UTF-8 (byte 0x{data[error.start]:02x})") from error
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise UserError(f"{source}: there is no text in it")
+    return lines
 
 
 class Speaker:
@@ -63,7 +76,7 @@ class Speaker:
         self.policy, self.codec, self.given = loaded.policy, loaded.codec, given
         self.plain = given.plain or not loaded.chat
         if given.temperature is not None:
-            if given.temperature <= 0:
+            if not 0 < given.temperature < math.inf:
                 raise UserError(
                     f"--temperature: expected a number above 0, got {given.temperature}; see --greedy"
                 )

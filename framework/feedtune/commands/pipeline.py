@@ -30,6 +30,9 @@ def main(arguments: Sequence[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(USAGE)
         return 0
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    if flags:
+        raise UserError(f"unrecognized arguments: {' '.join(flags)}; see feedtune pipeline --help")
     config = to_plain(compose_config(arguments, "pipeline"))
     folder = Path(config["dir"])
     console = Console(stderr=True)

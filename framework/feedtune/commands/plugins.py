@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 
+from feedtune.commands.arguments import Arguments
 from feedtune.discovery import providers
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print a table, or JSON."""
-    parser = argparse.ArgumentParser(prog="feedtune plugins", description=__doc__)
+    parser = Arguments(prog="feedtune plugins", description=__doc__)
     parser.add_argument("--json", action="store_true", help="for scripts")
+    given = parser.parse_args(arguments)
     rows = [
         {"group": group, "option": option, "distribution": p.distribution, "version": p.version}
         for p in providers()
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     ]
     problems = [f"{p.distribution} {p.version}: {p.problem}" for p in providers() if p.problem]
     rows.sort(key=lambda row: (row["group"], row["option"]))
-    if parser.parse_args(arguments).json:
+    if given.json:
         print(json.dumps({"options": rows, "problems": problems}, indent=2))
         return 0
     _print_table(rows)

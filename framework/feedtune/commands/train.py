@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from feedtune import hydra_setup
 from feedtune.discovery import own_conf
 from feedtune.errors import UserError
+from feedtune.hydra_errors import explain, explained
 
 
 def main(arguments: Sequence[str]) -> int:
     """Let Hydra read the arguments: overrides, --help, --cfg, --multirun and its other flags."""
+    overrides = _overrides(arguments)
     hydra_setup.register()
     given, sys.argv = sys.argv, [sys.argv[0], *arguments]
     command_line = [given[0], "train", *arguments]
@@ -29,10 +35,13 @@ def main(arguments: Sequence[str]) -> int:
             return _run(config)
         except UserError as mistake:  # Hydra would print its own lines before ours
             mistakes.append(mistake)
-            return None
+        except OmegaConfBaseException as mistake:
+            mistakes.append(UserError(explain(mistake)))
+        return None
 
     try:
-        hydra.main(version_base="1.3", config_path=str(own_conf()), config_name="train")(run)()
+        with explained(overrides):
+            hydra.main(version_base="1.3", config_path=str(own_conf()), config_name="train")(run)()
     finally:
         sys.argv = given
     if mistakes:
@@ -40,16 +49,31 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _overrides(arguments: Sequence[str]) -> list[str]:
+    """The arguments that are overrides; a flag that Hydra does not know is refused in one line."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return list(get_args_parser().parse_args(list(arguments)).overrides)
+    except SystemExit as end:
+        if not end.code:
+            raise
+        mistake = said.getvalue().rpartition("error: ")[2].strip()
+        raise UserError(f"{mistake}; see feedtune train --help") from None
+
+
 def _run(config: DictConfig) -> float | None:
     from hydra.core.hydra_config import HydraConfig
+    from lightning.pytorch.utilities import rank_zero_only
 
     from feedtune.training import describe, train
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     metrics = train(config, folder)
-    print(describe(metrics))
-    if not config.trainer.fast_dev_run:
-        _finish(config, folder)
+    if getattr(rank_zero_only, "rank", 0) == 0:  # of several processes, one speaks
+        print(describe(metrics))
+        if not config.trainer.fast_dev_run:
+            _finish(config, folder)
     return metrics.get("rollout/reward")
 
 

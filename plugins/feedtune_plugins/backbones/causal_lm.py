@@ -121,6 +121,10 @@ class CausalLM(Backbone):
         with quiet_loading():
             self.model.save_pretrained(folder)
 
+    def merged(self, folder: Path) -> None:
+        """The whole model as an ordinary transformers folder, without tokenizer: here what `save` writes."""
+        self.save(folder)
+
 
 def context_of(config: PretrainedConfig) -> int | None:
     """Most tokens of a row; None: no limit.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from itertools import chain
+from typing import Literal, get_args, overload
 
+import numpy as np
 import torch
 
 from feedtune.contracts import Collector, Plan, RewardSource, Rollout, Row
@@ -16,6 +18,35 @@ from feedtune.text import Codec
 LossOn = Literal["assistant", "all"]
 TooLong = Literal["truncate", "drop", "refuse"]
 Encoded = tuple[Sequence[int], Sequence[bool]]
+
+
+class Blocks(Sequence[Encoded]):
+    """Rows joined and cut into blocks of one size; what does not fill the last one is left out.
+
+    In two flat arrays: millions of Python numbers would slow every step of the garbage collector.
+    """
+
+    def __init__(self, encoded: Sequence[Encoded], size: int) -> None:
+        self.size = size
+        self.tokens = np.fromiter(chain.from_iterable(tokens for tokens, _ in encoded), dtype=np.int32)
+        self.actions = np.fromiter(chain.from_iterable(actions for _, actions in encoded), dtype=np.bool_)
+
+    def __len__(self) -> int:
+        return len(self.tokens) // self.size
+
+    @overload
+    def __getitem__(self, index: int) -> Encoded: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Encoded]: ...
+
+    def __getitem__(self, index: int | slice) -> Encoded | list[Encoded]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        start = range(len(self))[index] * self.size  # an index out of range raises IndexError
+        block = slice(start, start + self.size)
+        actions = self.actions[block].tolist()
+        return self.tokens[block].tolist(), [False, *actions[1:]]  # nothing predicts the first token
 
 
 class Offline(Collector):
@@ -59,20 +90,17 @@ class Offline(Collector):
             return self._blocks(encoded, context_length)
         return self._fitting(encoded, context_length)
 
-    def _blocks(self, encoded: Sequence[Encoded], context_length: int | None) -> list[Encoded]:
+    def _blocks(self, encoded: Sequence[Encoded], context_length: int | None) -> Sequence[Encoded]:
         size = self.block_size or 0
         if context_length is not None and size > context_length:
             raise UserError(
                 f"collector.block_size: {size} is more than the backbone's context of {context_length} tokens"
             )
-        tokens = [token for row, _ in encoded for token in row]
-        actions = [action for _, row in encoded for action in row]
-        if len(tokens) < size:
-            raise UserError(
-                f"collector.block_size: the task has {len(tokens)} tokens in all, fewer than one block"
-            )
-        starts = range(0, len(tokens) - size + 1, size)
-        return [(tokens[s : s + size], [False, *actions[s + 1 : s + size]]) for s in starts]
+        blocks = Blocks(encoded, size)
+        if not len(blocks):
+            total = sum(len(tokens) for tokens, _ in encoded)
+            raise UserError(f"collector.block_size: the task has {total} tokens in all, fewer than one block")
+        return blocks
 
     def _fitting(self, encoded: Sequence[Encoded], context_length: int | None) -> list[Encoded]:
         limit = context_length

@@ -39,6 +39,7 @@ SAMPLES = [
     Sample("Greet", "你好世界 ¡Olé! 😀 Ωμέγα", columns={"reference": "你好世界"}),
     Sample("Greet", "", columns={"reference": "Hello"}),
     Sample("Ask", "Please, please: THANK \n you", columns={"reference": "  "}),
+    Sample("2 + 2?", "2 + 2 = 4.", columns={"reference": "4"}),
 ]
 
 
@@ -67,7 +68,7 @@ def composed(option: str, *overrides: str) -> DictConfig:
 
 
 def test_every_planned_option_is_there() -> None:
-    planned = {"bleu", "chrf", "function", "keyword", "length", "rouge", "sentiment", "sum", "toxicity"}
+    planned = {"answer", "bleu", "chrf", "function", "keyword", "length", "rouge", "sentiment", "sum", "toxicity"}
     assert planned == set(OPTIONS)
 
 
@@ -76,7 +77,7 @@ def test_an_option_obeys_the_laws(option: str, build: Callable[[str], Any]) -> N
     source = build(option)
     assert isinstance(source, RewardSource)
     scores = as_scores(source(SAMPLES), len(SAMPLES), option).total
-    assert len(scores[~scores.isnan()].unique()) > 2, "samples that all score alike would test nothing"
+    assert len(scores[~scores.isnan()].unique()) > 1, "samples that all score alike would test nothing"
     check_reward_source(source, SAMPLES)
 
 

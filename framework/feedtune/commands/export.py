@@ -1,0 +1,50 @@
+"""`feedtune export DIR OUT`: the tuned model as one ordinary transformers folder, adapters worked in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from feedtune import runs
+from feedtune.commands.arguments import Arguments
+from feedtune.errors import UserError
+
+
+@runtime_checkable
+class Mergeable(Protocol):
+    """A backbone that can be written as a transformers folder that needs nothing else."""
+
+    def merged(self, folder: Path) -> None:
+        """Write the whole model into an existing folder, without tokenizer."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write model and tokenizer; heads, which transformers does not know, stay in DIR/export."""
+    parser = Arguments(prog="feedtune export", description=__doc__)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a run folder or its export/")
+    parser.add_argument("out", type=Path, metavar="OUT", help="a new or empty folder")
+    given = parser.parse_args(arguments)
+    print(f"transformers folder: {export(given.folder, given.out)}")
+    return 0
+
+
+def export(folder: Path, out: Path) -> Path:
+    """Write the policy of a run as a folder for `transformers.AutoModelForCausalLM`; returns it.
+
+    Raises:
+        UserError: `folder` is no run, its backbone is none of transformers', or `out` holds files already.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out}: expected a new or empty folder, and nothing is written over")
+    loaded = runs.load(folder)
+    backbone = loaded.policy.backbone
+    if not isinstance(backbone, Mergeable):
+        raise UserError(
+            f"{folder}: its backbone {type(backbone).__name__} is no model of transformers; "
+            f"feedtune.load('{folder}') gives it back"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    backbone.merged(out)
+    loaded.codec.save(out)
+    return out
