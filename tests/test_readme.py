@@ -51,11 +51,15 @@ def test_the_python_example_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_every_command_in_the_readme_exists() -> None:
-    assert {command[1] for command in _commands()} <= set(COMMANDS)
-    assert {command[1] for command in _commands()} >= {"quickstart", "train", "resume", "evaluate", "generate"}
+    named = {command[1] for command in _commands()}
+    assert named <= set(COMMANDS)
+    assert named >= {"quickstart", "train", "resume", "evaluate", "generate"}
 
 
-@pytest.mark.parametrize("command", [c for c in _commands() if c[1] == "train" and "--help" not in c], ids=" ".join)
+TRAIN = [command for command in _commands() if command[1] == "train" and "--help" not in command]
+
+
+@pytest.mark.parametrize("command", TRAIN, ids=" ".join)
 def test_every_train_command_in_the_readme_composes(command: list[str]) -> None:
     overrides = [part for part in command[2:] if not part.startswith("-")]
     single = [part.split(",")[0] for part in overrides]  # of a sweep, the first job

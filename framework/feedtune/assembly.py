@@ -80,10 +80,16 @@ class Assembly:
         return rows
 
 
-def checked(config: DictConfig) -> DictConfig:
-    """The config, after every check that needs no data; `init_from` has brought its backbone."""
+def checked(config: DictConfig, folder: Path) -> DictConfig:
+    """The config, after every check that needs no data; `init_from` has brought its backbone.
+
+    Args:
+        config: composed from conf/train.yaml; it stays as it is.
+        folder: of the run, which becomes `run_dir`.
+    """
     config = config.copy()
     OmegaConf.set_struct(config, False)
+    config.run_dir = str(folder)
     for group in OPTIONAL:
         if config.get(group) is None:
             config[group] = {}

@@ -120,8 +120,11 @@ def type_name(annotation: Any) -> str:
     """
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin in (Union, UnionType):
-        plain_ones = [one for one in inner if one in NAMES or get_origin(one)]
-        return " or ".join(dict.fromkeys(type_name(one) for one in plain_ones or inner))
+        plain = [one for one in inner if one in NAMES or get_origin(one)]
+        # Types that cannot be typed, such as Tensor beside float, are left out where others can.
+        named = inner if set(plain) <= {NoneType} else plain
+        wide = [one for one in named if not (one is int and float in named)]
+        return " or ".join(dict.fromkeys(type_name(one) for one in wide))
     expected = origin or annotation
     name = NAMES.get(expected, str(getattr(expected, "__name__", expected)))
     if name == "a mapping" and inner:

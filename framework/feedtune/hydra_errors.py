@@ -45,9 +45,13 @@ def explain(error: Exception, overrides: Sequence[str] = (), config_name: str = 
         return _no_such_option(group, wrong, error.options)
     if text.startswith(_NO_OPTION):
         return _no_option(overrides)
-    key = re.search(r"Could not override '([^']+)'", text)
-    if key:
-        return _unknown_key(key.group(1), overrides, config_name)
+    ambiguous = re.match(r"Ambiguous value for argument '([^']+)'", text)
+    if ambiguous:
+        key, _, values = ambiguous[1].partition("=")
+        return f"{key}={values}: to run once with each, add --multirun; for a list, write '{key}=[{values}]'"
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown:
+        return _unknown_key(unknown[1], overrides, config_name)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     where = getattr(error, "full_key", None)
     return f"{where}: {lines[0]}" if where else " ".join(lines[:3])
@@ -85,18 +89,32 @@ def _no_option(overrides: Sequence[str]) -> str:
 def _unknown_key(key: str, overrides: Sequence[str], config_name: str) -> str:
     """Names the keys that stand beside the one that does not exist."""
     parent, _, name = key.rpartition(".")
-    node = _without(key, overrides, config_name)
+    node = _chosen_options(overrides, config_name)
     for part in parent.split(".") if parent else []:
         node = node.get(part) if hasattr(node, "get") else None
     if not hasattr(node, "keys"):
         return f"{key}: there is no such key; +{key}=... adds it"
     known = [str(k) for k in node.keys()]  # noqa: SIM118 - a DictConfig
+    if name in known:  # key={inner: value}, and the mapping there has no such inner key
+        given = _value_of(key, overrides)
+        inner = next((k for k in given if k not in (node[name] or {})), None)
+        if inner is not None:
+            return _unknown_key(f"{key}.{inner}", overrides, config_name)
     inside, hint = (f"'{parent}'", f"; +{key}=... adds one") if parent else ("the config", "")
     return f"{key}: there is no such key in {inside}.{nearest(name, known)} It has: {', '.join(known)}{hint}"
 
 
-def _without(key: str, overrides: Sequence[str], config_name: str) -> Any:
-    """The config that the choices of options alone would give: its keys are those the user can set."""
+def _value_of(key: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """The mapping that the user gave for a key."""
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        value = override.value()
+        if override.key_or_group == key and isinstance(value, dict):
+            return {str(name): inner for name, inner in value.items()}
+    return {}
+
+
+def _chosen_options(overrides: Sequence[str], config_name: str) -> Any:
+    """The config that the choices of options alone give: its keys are those that the user can set."""
     from feedtune.configs import compose_config
     from feedtune.discovery import options_of
 

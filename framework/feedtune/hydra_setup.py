@@ -10,7 +10,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from feedtune.discovery import own_conf, providers
 
@@ -54,7 +54,7 @@ class RefuseOverwrite(Callback):
 
 
 def _folder(config: DictConfig, kind: str) -> Path:
-    return Path(OmegaConf.to_container(config.hydra[kind], resolve=True)["dir"])  # type: ignore[index,call-overload]
+    return Path(str(config.hydra[kind].dir))
 
 
 def _holds_run(folder: Path) -> bool:

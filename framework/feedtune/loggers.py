@@ -11,6 +11,15 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from feedtune.errors import missing_extra
 
 
+class _RunLogger(WandbLogger):
+    """One W&B run for each run of ours, also where a sweep trains several in one process."""
+
+    def finalize(self, status: str) -> None:
+        super().finalize(status)
+        if status == "success":
+            self.experiment.finish()
+
+
 def wandb_logger(
     *, project: str, name: str | None = None, offline: bool | None = None, folder: str
 ) -> Logger:
@@ -19,7 +28,7 @@ def wandb_logger(
         mode = os.environ.get("WANDB_MODE")
         offline = mode != "online" and (mode in ("offline", "disabled") or not _has_key())
     Path(folder).mkdir(parents=True, exist_ok=True)  # W&B writes elsewhere where the folder is missing
-    return WandbLogger(project=project, name=name, offline=offline, save_dir=folder)
+    return _RunLogger(project=project, name=name, offline=offline, save_dir=folder)
 
 
 def _has_key() -> bool:

@@ -47,14 +47,21 @@ def read(policy: Policy, exp: Experience) -> Tensor:
     gradients included; dropout, if there is any, falls on the whole group alike. Pads hold anything.
     """
     prompts = shared_prompts(exp)
-    if prompts is None:
-        return policy(exp.tokens, exp.mask)[0]
-    firsts, which, start = prompts
+    found = None if prompts is None else _read_once(policy, exp, *prompts)
+    if found is None:
+        found, _ = policy(exp.tokens, exp.mask)
+    return found
+
+
+def _read_once(
+    policy: Policy, exp: Experience, firsts: Tensor, which: Tensor, start: Tensor
+) -> Tensor | None:
+    """Prompts first, then what follows them; None where the backbone keeps no state (it recomputes)."""
     columns = torch.arange(exp.tokens.shape[1], device=exp.tokens.device)
     width = int(start.max())
     before, state = policy(exp.tokens[firsts, :width], columns[:width] < start[firsts, None])  # [P, width, H]
-    if state is None:  # the backbone keeps none where it recomputes activations
-        return policy(exp.tokens, exp.mask)[0]
+    if state is None:
+        return None
     shifted = start[:, None] + torch.arange(int((exp.lengths - start).max()), device=columns.device)  # [B, R]
     answers = exp.tokens.gather(1, shifted.clamp(max=len(columns) - 1))
     state = policy.backbone.select(state, which)

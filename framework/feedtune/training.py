@@ -11,6 +11,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig
+from rich.console import Console
 
 from feedtune import runs
 from feedtune.assembly import Assembly, assemble, checked
@@ -32,10 +33,10 @@ def train(config: DictConfig, folder: Path, checkpoint: Path | None = None) -> d
         folder: the run folder.
         checkpoint: of this run, to go on from.
     """
-    config = checked(config)
-    config.run_dir = str(folder)
+    config = checked(config, folder)
     codec = Codec.load(folder / "export") if checkpoint else None
-    parts = assemble(config, codec)
+    with Console(stderr=True).status("reading the task, building the model"):
+        parts = assemble(config, codec)
     trainer = _trainer(config, parts, folder)
     if trainer.is_global_zero and not _is_rehearsal(trainer):
         parts.codec.save(_made(folder / "export"))

@@ -6,16 +6,17 @@ import io
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from small_runs import ROWS, overrides, run, write_rows
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from feedtune.cli import main
 from feedtune.tokenizers import TrainedTokenizer, texts_of
+from small_runs import ROWS, overrides, run, write_rows
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,23 @@ class Said:
 Command = Callable[..., Said]
 
 
+@contextmanager
+def own_logging() -> Iterator[None]:
+    """Undo what Hydra does to the root logger: it writes to a terminal and a file that end with a test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers[:], root.level = handlers, level
+
+
 @pytest.fixture
 def feedtune(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
     """`feedtune("train", "algorithm=ppo")`: the command line, in this process.
 
     Standard input is empty unless bytes are given as `stdin`.
     """
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
 
     def call(*arguments: str, stdin: bytes = b"") -> Said:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
@@ -46,9 +56,8 @@ def feedtune(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
         out, err = capsys.readouterr()
         return Said(code, out, err)
 
-    yield call
-    # Hydra lets the root logger write to a terminal that ends with the test.
-    root.handlers[:], root.level = before
+    with own_logging():
+        yield call
 
 
 @pytest.fixture
@@ -64,9 +73,8 @@ def lstm_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lstm_run")
     data = write_rows(folder)
     chosen = overrides(data, "lstm", "ppo", "report=false", f"hydra.run.dir={folder / 'run'}")
-    handlers = logging.getLogger().handlers[:]
-    assert main(["train", *chosen]) == 0
-    logging.getLogger().handlers[:] = handlers
+    with own_logging():
+        assert main(["train", *chosen]) == 0
     return folder / "run"
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import overrides, run, write_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import feedtune
 from feedtune.cli import main
+from small_runs import overrides, run, write_rows
 
 
 def greedy(folder: Path, tokens: list[int], adapter: Path | None = None) -> list[int]:

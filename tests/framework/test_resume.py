@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from lightning.pytorch.callbacks import Callback
 from omegaconf import open_dict
-from small_runs import fingerprint, overrides, run, write_rows
 
 from feedtune.configs import compose_config
 from feedtune.training import LAST, train
+from small_runs import fingerprint, overrides, run, write_rows
 
 CASES = {
     "sft on a transformer with dropout": ("transformer", "sft", ["backbone.dropout=0.2"]),
@@ -25,17 +25,21 @@ CASES = {
         "lstm",
         "ppo",
         [
-            "algorithm.kl.adaptive={_target_: feedtune_plugins.algorithms.Adaptive, target: 0.1, horizon: 50}",
+            "algorithm.kl.adaptive={_target_: feedtune_plugins.algorithms.Adaptive, target: 0.1, horizon: 9}",
             "buffer.minibatches=2",
         ],
     ),
-    "ppo with accumulation": ("transformer", "ppo", ["buffer.minibatches=4", "trainer.accumulate_grad_batches=2"]),
+    "ppo with accumulation": (
+        "transformer",
+        "ppo",
+        ["buffer.minibatches=4", "trainer.accumulate_grad_batches=2"],
+    ),
     "q_learning with replay": ("ngram", "q_learning", ["buffer.updates=3", "buffer.minibatch_size=4"]),
 }
 EPOCHS = 3
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for the end of the process."""
 
 
@@ -47,7 +51,7 @@ class KillAfter(Callback):
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == self.step:
-            raise Killed
+            raise KilledError
 
 
 def _steps_of(folder: Path) -> int:
@@ -73,7 +77,7 @@ def test_killed_at_every_step_and_resumed_is_the_same(tmp_path: Path, case: str)
         with open_dict(config):
             config.callbacks.kill = {"_target_": f"{__name__}.KillAfter", "step": step}
             config.trust = [__name__]
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             train(config, folder)
         assert _steps_of(folder) == step
         train(compose_config(chosen), folder, folder / LAST)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import SMALL, overrides, run, write_rows
 from transformers import AutoModelForCausalLM
 
 import feedtune
 from feedtune.experience import from_rows
 from feedtune.scoring import score_actions
+from small_runs import SMALL, overrides, run, write_rows
 
 ALGORITHMS = ["sft", "reinforce", "ppo", "q_learning"]
 
@@ -69,7 +69,8 @@ def test_init_from_a_run_starts_where_it_ended(tmp_path: Path) -> None:
     data = write_rows(tmp_path)
     run(tmp_path / "first", overrides(data, "gru", "sft", "optimizer.lr=0.01"))
     chosen = ["algorithm=ppo", "task=jsonl", f"task.path={data}", "reward=length", "callbacks=quiet"]
-    chosen += ["collector.responses=8", "collector.max_new_tokens=4", "trainer.max_epochs=1", "optimizer.lr=0.0"]
+    chosen += ["collector.responses=8", "collector.max_new_tokens=4", "trainer.max_epochs=1"]
+    chosen += ["optimizer.lr=0.0"]
     run(tmp_path / "second", [*chosen, f"init_from={tmp_path / 'first'}"])
     first, second = feedtune.load(tmp_path / "first"), feedtune.load(tmp_path / "second")
     for name, value in first.policy.backbone.state_dict().items():

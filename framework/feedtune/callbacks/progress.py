@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.status import Status
 
 from feedtune.module import TuningModule, trainable_parameters
 
@@ -35,13 +36,21 @@ class Progress(Callback):
         self.console = Console(stderr=True)
         self.bar: Bar | None = None
         self.task: Any = None
+        self.waiting: Status | None = None  # what is shown before training begins
         self.total: int | None = None  # minibatches of the run
         self.done = 0
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        """The module encodes the task's rows next."""
+        if trainer.is_global_zero:
+            self.waiting = self.console.status("encoding the rows")
+            self.waiting.start()
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Open the bar."""
         if not trainer.is_global_zero:
             return
+        self._stop_waiting()
         assert isinstance(module, TuningModule)
         weights = trainable_parameters(module.policy)
         self.console.print(f"{type(module.policy.backbone).__name__} policy, {weights:,} trainable weights")
@@ -87,8 +96,14 @@ class Progress(Callback):
             place = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {percent:3d} %"
             self.console.print(f"{place}  {_numbers(module)}", highlight=False)
 
+    def _stop_waiting(self) -> None:
+        if self.waiting is not None:
+            self.waiting.stop()
+            self.waiting = None
+
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         """Close the bar, also after an error."""
+        self._stop_waiting()
         if self.bar is not None:
             self.bar.stop()
             self.bar = None

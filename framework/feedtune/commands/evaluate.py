@@ -51,7 +51,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[Evaluatio
 
     Overrides change the run's config first: another reward, other rows, another way of decoding.
     """
-    config = checked(_config(folder, overrides))
+    config = checked(_config(folder, overrides), folder)
     tuned = runs.load(folder)
     parts = assemble(config, tuned.codec)
     rows = parts.eval_rows()

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from feedtune.contracts import Sample
 from feedtune_plugins.rewards.keywords import canonical
 from feedtune_plugins.rewards.references import ReferenceReward
 
+MINUS = "\N{MINUS SIGN}"
 NUMBER = re.compile(
-    r"(?:(?<![\w)])[-−])?"  # a sign, not the minus of 22-5
+    r"(?:(?<![\w)])[-\u2212])?"  # a sign (a hyphen or a real minus), not the minus of 22-5
     r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"  # 1,234 or 1234; "1, 2" and "1,23" are two numbers
     r"(?:\.\d+)?"  # the full stop of "19." is none of it
 )
@@ -30,6 +30,7 @@ class Answer(ReferenceReward):
     Args:
         column: the column with the right answers: a text or a list of texts.
 
+    >>> from feedtune.contracts import Sample
     >>> right = {"reference": "22"}
     >>> Answer()([Sample("17 + 5?", "17 + 5 = 22.", columns=right), Sample("17 + 5?", "12", columns=right)])
     tensor([1., 0.])
@@ -54,7 +55,7 @@ def last_number(text: str) -> Decimal | None:
     (Decimal('-5'), Decimal('1234'), None)
     """
     found = NUMBER.findall(text)
-    return Decimal(found[-1].replace(",", "").replace("−", "-")) if found else None
+    return Decimal(found[-1].replace(",", "").replace(MINUS, "-")) if found else None
 
 
 def plain(text: str) -> str:

@@ -31,7 +31,7 @@ def score(response: str, reference: object, column: str = "reference") -> float:
         ("1234", "1,234"),
         ("12,345,678", "12345678"),
         ("5 - 10 = -5", "-5"),
-        ("−5", "-5"),  # a real minus sign
+        ("\N{MINUS SIGN}5", "-5"),
         ("22-5", "5"),  # a minus between two numbers is no sign
         ("(3)-5", "5"),
         ("2.50", "2.5"),

@@ -68,7 +68,18 @@ def composed(option: str, *overrides: str) -> DictConfig:
 
 
 def test_every_planned_option_is_there() -> None:
-    planned = {"answer", "bleu", "chrf", "function", "keyword", "length", "rouge", "sentiment", "sum", "toxicity"}
+    planned = {
+        "answer",
+        "bleu",
+        "chrf",
+        "function",
+        "keyword",
+        "length",
+        "rouge",
+        "sentiment",
+        "sum",
+        "toxicity",
+    }
     assert planned == set(OPTIONS)
 
 

@@ -121,6 +121,8 @@ def test_unknown_split_is_a_programming_error() -> None:
 
 
 def test_the_option_composes() -> None:
-    config = compose_config(["task=arithmetic", "task.largest=9", 'task.operations=["-"]', "task.eval_rows=2"])
+    config = compose_config(
+        ["task=arithmetic", "task.largest=9", 'task.operations=["-"]', "task.eval_rows=2"]
+    )
     rows = build(config.task, "task").load("eval")
     assert all(" - " in question for question in questions(rows))
