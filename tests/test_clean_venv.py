@@ -32,7 +32,8 @@ def test_the_wheel_works_in_a_clean_environment(tmp_path: Path) -> None:
 
     listed = json.loads(_run([str(binaries / "feedtune"), "plugins", "--json"], tmp_path))["options"]
     found = {(row["group"], row["option"]) for row in listed}
-    shipped = {(str(f.parent.relative_to(ROOT / "conf")), f.stem) for f in (ROOT / "conf").glob("*/**/*.yaml")}
+    conf = ROOT / "conf"
+    shipped = {(str(f.parent.relative_to(conf)), f.stem) for f in conf.glob("*/**/*.yaml")}
     assert found == shipped
     _run([str(binaries / "feedtune"), "train", "debug=fast", "backbone=gru", "task.limit=200"], tmp_path)
     _run(
