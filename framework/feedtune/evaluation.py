@@ -217,13 +217,20 @@ def _records(samples: Sequence[Sample], scores: Scores | None) -> list[dict[str,
         if _is_text(one.columns.get("reference")):
             record["reference"] = one.columns["reference"]
         if scores is not None:
-            record["reward"] = float(scores.total[index])
-            record |= {f"reward/{name}": float(part[index]) for name, part in scores.parts.items()}
+            record["reward"] = _or_none(float(scores.total[index]))
+            record |= {f"reward/{name}": _or_none(float(part[index])) for name, part in scores.parts.items()}
         records.append(record)
     return records
 
 
+def _or_none(value: float) -> float | None:
+    """NaN, no opinion, is no JSON."""
+    return None if math.isnan(value) else value
+
+
 def as_json(found: Evaluation, reference: Evaluation | None) -> Mapping[str, Any]:
-    """What evaluation.json holds."""
-    before = None if reference is None else {"metrics": reference.metrics, "records": reference.records}
-    return {"metrics": found.metrics, "records": found.records, "reference": before}
+    """What evaluation.json holds; null where there is no number."""
+    before = None if reference is None else as_json(reference, None)
+    metrics = {name: _or_none(value) for name, value in found.metrics.items()}
+    own = {"metrics": metrics, "records": found.records}
+    return own if before is None else {**own, "reference": {k: before[k] for k in own}}

@@ -16,8 +16,7 @@ class _RunLogger(WandbLogger):
 
     def finalize(self, status: str) -> None:
         super().finalize(status)
-        if status == "success":
-            self.experiment.finish()
+        self.experiment.finish(exit_code=0 if status == "success" else 1)
 
 
 def wandb_logger(

@@ -78,6 +78,7 @@ def _trainer(config: DictConfig, parts: Assembly, folder: Path) -> lightning.Tra
             callbacks=[*callbacks, *([saver] if saver else [])],
             logger=logger or False,
             default_root_dir=str(folder),
+            **({} if saver else {"enable_checkpointing": False}),  # or Lightning adds a saver of its own
         )
     return trainer
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig
 
 from feedtune.contracts import RewardSource, Sample, Scores, as_scores
+from feedtune.errors import UserError
 from feedtune.testing.rewards import check_reward_source
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -210,7 +211,7 @@ def infinite_part(samples: Sequence[Sample]) -> Scores:
         (afraid_of_silence, ZeroDivisionError, "division"),
         (afraid_of_nothing_to_do, ValueError, "max"),
         (scribbling, AssertionError, "purity"),
-        (short_part, AssertionError, "shape: part 'part'"),
+        (short_part, UserError, "part 'part' has shape"),
         (part_by_row, AssertionError, "order.*part 'row'"),
         (part_now_and_then, AssertionError, "split.*parts were"),
         (infinite_part, AssertionError, "infinite"),
