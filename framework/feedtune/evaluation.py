@@ -230,7 +230,10 @@ def _or_none(value: float) -> float | None:
 
 def as_json(found: Evaluation, reference: Evaluation | None) -> Mapping[str, Any]:
     """What evaluation.json holds; null where there is no number."""
-    before = None if reference is None else as_json(reference, None)
+    before = None if reference is None else _own_json(reference)
+    return {**_own_json(found), "reference": before}
+
+
+def _own_json(found: Evaluation) -> dict[str, Any]:
     metrics = {name: _or_none(value) for name, value in found.metrics.items()}
-    own = {"metrics": metrics, "records": found.records}
-    return own if before is None else {**own, "reference": {k: before[k] for k in own}}
+    return {"metrics": metrics, "records": found.records}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,10 +11,14 @@ from typing import Any
 from rich.console import Console
 
 from feedtune.commands import evaluate, resume, train
+from feedtune.config_types import fits, wrong_type
 from feedtune.configs import compose_config, to_plain
 from feedtune.errors import UserError, nearest
 from feedtune.report import write_report
 from feedtune.training import LAST
+
+STAGES = ("train", "evaluate")
+"""Commands that a stage can be."""
 
 USAGE = """usage: feedtune pipeline [overrides]
 
@@ -34,6 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     if flags:
         raise UserError(f"unrecognized arguments: {' '.join(flags)}; see feedtune pipeline --help")
     config = to_plain(compose_config(arguments, "pipeline"))
+    for name, stage in config["stages"].items():
+        _check_stage(name, stage)
     folder = Path(config["dir"])
     console = Console(stderr=True)
     began = time.perf_counter()
@@ -42,23 +49,33 @@ def main(arguments: Sequence[str]) -> int:
         console.print(
             f"feedtune {stage['command']} {' '.join(stage['arguments'])}", style="dim", highlight=False
         )
-        _run_stage(name, stage, folder / name)
+        _run_stage(stage, folder / name)
     minutes = (time.perf_counter() - began) / 60
     trained = [folder / name for name, stage in config["stages"].items() if stage["command"] == "train"]
-    print(f"report: {write_report(trained, folder / 'report.html')}")
+    if importlib.util.find_spec("matplotlib"):
+        print(f"report: {write_report(trained, folder / 'report.html')}")
     print(f"all stages: {minutes:.1f} minutes")
     return 0
 
 
-def _run_stage(name: str, stage: Mapping[str, Any], folder: Path) -> None:
-    command = stage["command"]
-    if command == "evaluate":
+def _check_stage(name: str, stage: Mapping[str, Any]) -> None:
+    """Refuse what the last stage gets wrong before the first has run."""
+    command, arguments = stage.get("command"), stage.get("arguments")
+    if command not in STAGES:
+        known = f"expected one of {', '.join(STAGES)}, got {command!r}.{nearest(str(command), STAGES)}"
+        raise UserError(f"stages.{name}.command: {known}")
+    if not fits(arguments, list[str]):
+        raise UserError(wrong_type(f"stages.{name}.arguments", arguments, list[str]))
+    try:
+        if command == "train":
+            compose_config(arguments)
+    except UserError as error:
+        raise UserError(f"stages.{name}: {error}") from error
+
+
+def _run_stage(stage: Mapping[str, Any], folder: Path) -> None:
+    if stage["command"] == "evaluate":
         evaluate.main(stage["arguments"])
-    elif command != "train":
-        known = ("train", "evaluate")
-        raise UserError(
-            f"stages.{name}.command: '{command}' is no stage.{nearest(command, known)} It is one of {known}"
-        )
     elif (folder / "export" / "feedtune.json").is_file():
         print(f"{folder}: complete already")
     elif (folder / LAST).is_file():
