@@ -65,8 +65,9 @@ def _trainer(config: DictConfig, parts: Assembly, folder: Path) -> lightning.Tra
     callbacks = [build(node, f"callbacks.{name}") for name, node in config.callbacks.items()]
     periodic = _periodic_evaluation(parts)
     callbacks = [*([periodic] if periodic else []), *(c for c in callbacks if c)]
-    saver = build(config.checkpoint, "checkpoint")
-    logger = build(config.logger, "logger")
+    rehearsal = config.trainer.get("fast_dev_run", False)
+    saver = None if rehearsal else build(config.checkpoint, "checkpoint")
+    logger = None if rehearsal else build(config.logger, "logger")
     if logger:
         logger.log_hyperparams(to_plain(config))
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)

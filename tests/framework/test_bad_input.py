@@ -203,7 +203,7 @@ def test_a_folder_that_holds_a_run_is_left_alone(place: Path, feedtune: Any) -> 
 
 
 def test_a_sweep_runs_each_job_and_is_left_alone_too(place: Path, feedtune: Any) -> None:
-    typed = [*TINY, "trainer.max_epochs=1", "hydra.sweep.dir=sweep", "seed=1,2", "--multirun"]
+    typed = [*TINY, "trainer.max_epochs=1", "hydra.sweep.dir=sweep", "--multirun", "seed=1,2"]
     assert feedtune("train", *typed).code == 0
     seeds = [(place / "sweep" / job / ".hydra" / "overrides.yaml").read_text() for job in ("0", "1")]
     assert ["- seed=1\n" in seeds[0], "- seed=2\n" in seeds[1]] == [True, True]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import NoReturn
 
 from feedtune.errors import UserError
@@ -11,10 +12,14 @@ from feedtune.errors import UserError
 class Arguments(argparse.ArgumentParser):
     """A parser that raises where argparse would print its usage and exit.
 
-    >>> Arguments(prog="feedtune plugins").parse_args(["--jsn"])
+    >>> Arguments(prog="feedtune plugins").read(["--jsn"])
     Traceback (most recent call last):
     feedtune.errors.UserError: unrecognized arguments: --jsn; see feedtune plugins --help
     """
+
+    def read(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """The arguments, with flags anywhere among them: before, between and after the others."""
+        return self.parse_intermixed_args(list(arguments))
 
     def error(self, message: str) -> NoReturn:
         """Called by argparse with what is wrong."""

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("folder", type=Path, metavar="DIR", help="the run folder")
     parser.add_argument("overrides", nargs="*", help="such as evaluation.rows=200 reward=toxicity")
     parser.add_argument("--out", type=Path, help="where to write; by default DIR/evaluation.json")
-    given = parser.parse_args(arguments)
+    given = parser.read(arguments)
     found, before = evaluate_run(given.folder, given.overrides)
     out = given.out or given.folder / "evaluation.json"
     try:

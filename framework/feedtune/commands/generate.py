@@ -20,7 +20,7 @@ from feedtune.sampling import Decoding, sample
 
 def main(arguments: Sequence[str]) -> int:
     """Answer one text, every line of a file or of standard input, or a person at the terminal."""
-    given = _parser().parse_args(arguments)
+    given = _parser().read(arguments)
     if given.max_new_tokens < 1:
         raise UserError(f"--max-new-tokens: expected at least 1, got {given.max_new_tokens}")
     loaded = runs.load(given.folder)

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _check_stage(name: str, stage: Mapping[str, Any]) -> None:
     """Refuse what the last stage gets wrong before the first has run."""
-    command, arguments = stage.get("command"), stage.get("arguments")
+    command, arguments = stage.get("command"), stage.get("arguments", [])
     if command not in STAGES:
         known = f"expected one of {', '.join(STAGES)}, got {command!r}.{nearest(str(command), STAGES)}"
         raise UserError(f"stages.{name}.command: {known}")

@@ -13,7 +13,7 @@ def main(arguments: Sequence[str]) -> int:
     """Print a table, or JSON."""
     parser = Arguments(prog="feedtune plugins", description=__doc__)
     parser.add_argument("--json", action="store_true", help="for scripts")
-    given = parser.parse_args(arguments)
+    given = parser.read(arguments)
     rows = [
         {"group": group, "option": option, "distribution": p.distribution, "version": p.version}
         for p in providers()

@@ -17,7 +17,7 @@ def main(arguments: Sequence[str]) -> int:
     """Go on from checkpoints/last.ckpt with the saved config, in the same folder."""
     parser = Arguments(prog="feedtune resume", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="the run folder")
-    folder: Path = parser.parse_args(arguments).folder
+    folder: Path = parser.read(arguments).folder
     config = saved_config(folder)
     from lightning.pytorch.utilities import rank_zero_only
 

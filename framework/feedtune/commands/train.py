@@ -22,6 +22,7 @@ from feedtune.hydra_errors import explain, explained
 def main(arguments: Sequence[str]) -> int:
     """Let Hydra read the arguments: overrides, --help, --cfg, --multirun and its other flags."""
     overrides = _overrides(arguments)
+    arguments = [*_without(overrides, arguments), *overrides]  # Hydra wants all overrides in one place
     hydra_setup.register()
     given, sys.argv = sys.argv, [sys.argv[0], *arguments]
     command_line = [given[0], "train", *arguments]
@@ -54,12 +55,19 @@ def _overrides(arguments: Sequence[str]) -> list[str]:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return list(get_args_parser().parse_args(list(arguments)).overrides)
+            return list(get_args_parser().parse_intermixed_args(list(arguments)).overrides)
     except SystemExit as end:
         if not end.code:
             raise
         mistake = said.getvalue().rpartition("error: ")[2].strip()
         raise UserError(f"{mistake}; see feedtune train --help") from None
+
+
+def _without(some: Sequence[str], words: Sequence[str]) -> list[str]:
+    left = list(words)
+    for word in some:
+        left.remove(word)
+    return left
 
 
 def _run(config: DictConfig) -> float | None:
@@ -72,7 +80,7 @@ def _run(config: DictConfig) -> float | None:
     metrics = train(config, folder)
     if getattr(rank_zero_only, "rank", 0) == 0:  # of several processes, one speaks
         print(describe(metrics))
-        if not config.trainer.fast_dev_run:
+        if not config.trainer.get("fast_dev_run", False):
             _finish(config, folder)
     return metrics.get("rollout/reward")
 

@@ -64,8 +64,8 @@ def test_a_run_that_started_from_another_is_compared_with_that(tmp_path: Path, f
 
 
 def test_another_reward_other_rows_another_decoding(finished: Path, feedtune: Any) -> None:
-    chosen = ["reward=keyword", "reward.words=[1]", "evaluation.rows=1", "evaluation.decoding.greedy=true"]
-    said = feedtune("evaluate", str(finished), *chosen, "--out", str(finished / "other.json"))
+    chosen = ["reward=keyword", "reward.words=['1']", "evaluation.rows=1", "evaluation.decoding.greedy=true"]
+    said = feedtune("evaluate", str(finished), "--out", str(finished / "other.json"), *chosen)
     assert said.code == 0, said.err
     found = json.loads((finished / "other.json").read_text())
     assert len(found["records"]) == 1
@@ -161,7 +161,7 @@ def test_a_config_of_a_run_is_no_way_around_trust(finished: Path, feedtune: Any)
 
 
 def test_a_run_made_in_python_can_be_evaluated_once_its_config_is_there(tmp_path: Path) -> None:
-    """`train()` called by hand leaves no `.hydra`; the message of the command says so."""
+    """`train()` called by hand leaves no `.hydra`."""
     chosen = overrides(write_rows(tmp_path), "ngram", "sft")
     run(tmp_path / "run", chosen)
     (tmp_path / "run" / ".hydra").mkdir()

@@ -1,0 +1,107 @@
+"""`feedtune pipeline`: stages one after the other, gone on with where they stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from small_runs import overrides, write_rows
+
+SECOND = ["algorithm=ppo", "task=jsonl", "reward=length", "callbacks=quiet", "trainer.max_epochs=1"]
+SECOND += ["collector.responses=8", "collector.max_new_tokens=4"]
+
+
+def listed(arguments: list[str]) -> str:
+    """A list as Hydra reads it."""
+    return "[" + ",".join(f'"{argument}"' for argument in arguments) + "]"
+
+
+@pytest.fixture
+def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The stages of the quickstart, each made tiny."""
+    monkeypatch.chdir(tmp_path)
+    data = write_rows(tmp_path)
+    first = [one for one in overrides(data, "gru", "sft") if "{" not in one]
+    second = [*SECOND, f"task.path={data}", "init_from=${dir}/pretrain"]
+    return [
+        "dir=stages",
+        f"stages.pretrain.arguments={listed(first)}",
+        f"stages.tune.arguments={listed(second)}",
+    ]
+
+
+def test_every_stage_runs_in_its_folder_and_is_not_repeated(
+    stages: list[str], tmp_path: Path, feedtune: Any
+) -> None:
+    said = feedtune("pipeline", *stages)
+    assert said.code == 0, said.err
+    folder = tmp_path / "stages"
+    assert (folder / "report.html").is_file()
+    found = json.loads((folder / "tune" / "evaluation.json").read_text())
+    assert found["reference"] is not None
+    assert [line for line in said.err.splitlines() if "1/3 pretrain" in line]
+    assert "all stages: 0." in said.out
+
+    before = (folder / "pretrain" / "metrics.csv").read_bytes()
+    (folder / "tune" / "export" / "feedtune.json").unlink()  # as if it had been killed before its end
+    again = feedtune("pipeline", *stages)
+    assert again.code == 0, again.err
+    assert "stages/pretrain: complete already" in again.out
+    assert "the run was complete already" in again.out  # resumed from its last checkpoint
+    assert (folder / "pretrain" / "metrics.csv").read_bytes() == before
+    assert (folder / "tune" / "export" / "feedtune.json").is_file()
+
+
+def test_without_matplotlib_there_is_no_report(
+    stages: list[str], tmp_path: Path, feedtune: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    said = feedtune("pipeline", *stages, "~stages.tune", "~stages.evaluate")
+    assert said.code == 0, said.err
+    assert "report:" not in said.out
+    assert "all stages" in said.out
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("pipeline=nowhere", ["pipeline=nowhere: there is no such option", "quickstart"]),
+        ("frob=1", ["frob: there is no such key in the config", "dir, name, stages"]),
+        ("dir=[", ["'dir=['"]),
+        ("stages.tune.command=tarin", ["stages.tune.command", "'tarin'", "Did you mean 'train'?"]),
+        (
+            "stages.tune.arguments=seed",
+            ["stages.tune.arguments: expected a list, each entry text, got 'seed'"],
+        ),
+        ('stages.tune.arguments=["algorithm=pp0"]', ["stages.tune: algorithm=pp0: there is no such option"]),
+    ],
+)
+def test_a_mistake_in_the_last_stage_shows_before_the_first_has_run(
+    typed: str, words: list[str], stages: list[str], tmp_path: Path, feedtune: Any
+) -> None:
+    said = feedtune("pipeline", *stages, typed)
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert [word for word in words if word not in said.err] == [], said.err
+    assert not (tmp_path / "stages").exists()
+
+
+def test_a_stage_that_fails_stops_the_pipeline(stages: list[str], tmp_path: Path, feedtune: Any) -> None:
+    shutil.move(tmp_path / "rows.jsonl", tmp_path / "elsewhere.jsonl")
+    said = feedtune("pipeline", *stages)
+    assert said.code == 2
+    assert "task.path: no file or folder" in said.err
+    assert not (tmp_path / "stages" / "tune").exists()
+
+
+def test_quickstart_is_a_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from feedtune.commands import pipeline, quickstart
+
+    asked: list[Any] = []
+    monkeypatch.setattr(pipeline, "main", lambda arguments: asked.append(arguments) or 0)
+    assert quickstart.main(["seed=3"]) == 0
+    assert asked == [["pipeline=quickstart", "seed=3"]]
