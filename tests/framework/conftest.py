@@ -60,6 +60,16 @@ def feedtune(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
         yield call
 
 
+@pytest.fixture(autouse=True)
+def own_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget what was imported from a test's own folder: the next test has files of the same names."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
 @pytest.fixture
 def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """rows.jsonl in the working directory, which is empty otherwise."""

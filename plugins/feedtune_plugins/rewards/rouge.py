@@ -46,6 +46,7 @@ class Rouge(ReferenceReward):
         one_of("reward.unit", self.unit, UNITS)
         if self.stem:
             try:
+                import_module("nltk")
                 import_module("nltk.stem.porter")  # torchmetrics will; its error would not name the extra
             except ImportError as error:
                 raise missing_extra("nltk", "metrics", "reward.stem") from error
