@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
 
 import pytest
 import torch
+from absl import logging as absl_logging
 
 from feedtune.contracts import Backbone
 
 VOCABULARY = 11
+
+# rouge_score brings absl, whose log handler keeps the stderr of its import, here pytest's own, and closes it
+# as soon as Hydra sets logging up anew; the process's stderr it leaves alone.
+absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 # On tensors as small as here a second thread only waits for the first: half the time, measured.
 torch.set_num_threads(1)

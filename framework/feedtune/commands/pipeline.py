@@ -81,4 +81,10 @@ def _run_stage(stage: Mapping[str, Any], folder: Path) -> None:
     elif (folder / LAST).is_file():
         resume.main([str(folder)])
     else:
-        train.main([*stage["arguments"], f"hydra.run.dir={folder}", "report=false"])
+        train.main([*stage["arguments"], f"hydra.run.dir={_quoted(folder)}", "report=false"])
+
+
+def _quoted(folder: Path) -> str:
+    """As Hydra reads a value whatever characters it has."""
+    escaped = str(folder).replace("'", "\\'")
+    return f"'{escaped}'"

@@ -16,6 +16,10 @@ SECOND = ["algorithm=ppo", "task=jsonl", "reward=length", "callbacks=quiet", "tr
 SECOND += ["collector.responses=8", "collector.max_new_tokens=4"]
 
 
+FOLDER = "rüns (1), a=b"
+"""Nothing that Hydra would read without quotes."""
+
+
 def listed(arguments: list[str]) -> str:
     """A list as Hydra reads it."""
     return "[" + ",".join(f'"{argument}"' for argument in arguments) + "]"
@@ -27,9 +31,9 @@ def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.chdir(tmp_path)
     data = write_rows(tmp_path)
     first = [one for one in overrides(data, "gru", "sft") if "{" not in one]
-    second = [*SECOND, f"task.path={data}", "init_from=${dir}/pretrain"]
+    second = [*SECOND, f"task.path={data}", "init_from='${dir}/pretrain'"]
     return [
-        "dir=stages",
+        f"dir='{FOLDER}'",
         f"stages.pretrain.arguments={listed(first)}",
         f"stages.tune.arguments={listed(second)}",
     ]
@@ -40,7 +44,7 @@ def test_every_stage_runs_in_its_folder_and_is_not_repeated(
 ) -> None:
     said = feedtune("pipeline", *stages)
     assert said.code == 0, said.err
-    folder = tmp_path / "stages"
+    folder = tmp_path / FOLDER
     assert (folder / "report.html").is_file()
     found = json.loads((folder / "tune" / "evaluation.json").read_text())
     assert found["reference"] is not None
@@ -51,7 +55,7 @@ def test_every_stage_runs_in_its_folder_and_is_not_repeated(
     (folder / "tune" / "export" / "feedtune.json").unlink()  # as if it had been killed before its end
     again = feedtune("pipeline", *stages)
     assert again.code == 0, again.err
-    assert "stages/pretrain: complete already" in again.out
+    assert f"{FOLDER}/pretrain: complete already" in again.out
     assert "the run was complete already" in again.out  # resumed from its last checkpoint
     assert (folder / "pretrain" / "metrics.csv").read_bytes() == before
     assert (folder / "tune" / "export" / "feedtune.json").is_file()
@@ -87,7 +91,7 @@ def test_a_mistake_in_the_last_stage_shows_before_the_first_has_run(
     said = feedtune("pipeline", *stages, typed)
     assert (said.code, said.err.count("\n")) == (2, 1)
     assert [word for word in words if word not in said.err] == [], said.err
-    assert not (tmp_path / "stages").exists()
+    assert not (tmp_path / FOLDER).exists()
 
 
 def test_a_stage_that_fails_stops_the_pipeline(stages: list[str], tmp_path: Path, feedtune: Any) -> None:
@@ -95,7 +99,7 @@ def test_a_stage_that_fails_stops_the_pipeline(stages: list[str], tmp_path: Path
     said = feedtune("pipeline", *stages)
     assert said.code == 2
     assert "task.path: no file or folder" in said.err
-    assert not (tmp_path / "stages" / "tune").exists()
+    assert not (tmp_path / FOLDER / "tune").exists()
 
 
 def test_quickstart_is_a_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
