@@ -66,9 +66,9 @@ def test_a_function_of_a_file_anywhere_that_imports_its_neighbour(write: Write, 
 
 
 def test_a_function_of_a_package_in_the_working_directory(write: Write, tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "scores.py").write_text(LENGTHS)
-    assert total("mine.scores:score") == [1.0, 2.0]
+    (tmp_path / "package_of_mine").mkdir()
+    (tmp_path / "package_of_mine" / "scores.py").write_text(LENGTHS)
+    assert total("package_of_mine.scores:score") == [1.0, 2.0]
 
 
 def test_a_method_of_an_object(write: Write) -> None:
