@@ -148,6 +148,10 @@ class Collector(ABC):
 
     warped: bool = False  # whether it draws from less than the policy's whole distribution (top-p, top-k)
 
+    def supply(self, needs: frozenset[str]) -> frozenset[str]:
+        """Told once what the algorithm needs; says which of it `collect` will put into `exp.extra`."""
+        return frozenset()
+
     @abstractmethod
     def load(self, rows: Sequence[Row], context_length: int | None) -> Sequence[Any]:
         """Encode a task's rows into the items that `collect` takes; refuse by name what does not fit."""
@@ -205,10 +209,12 @@ class Algorithm(nn.Module, ABC):
         """The policy with the heads that this algorithm trains."""
 
     def needs(self) -> frozenset[str]:
-        """Of "reference", "old_logp" and "values": what `prepare` and `loss` read. Nothing else is computed.
+        """What `prepare` and `loss` read beside the rows themselves. Nothing else is computed.
 
-        They arrive as `exp.ref_logp`, `exp.old_logp`, and `exp.extra["value"]` `[B, T]` with
-        `exp.extra["bootstrap"]` `[B]`, from the head named "value".
+        From the module: "reference" arrives as `exp.ref_logp`, "old_logp" as `exp.old_logp`, and "values" as
+        `exp.extra["value"]` `[B, T]` with `exp.extra["bootstrap"]` `[B]`, from the head named "value". From
+        collectors that supply it: "greedy" as `exp.extra["greedy"]` `[B]`, the score of the greedy response
+        to the row's prompt; NaN where the reward source had no opinion.
         """
         return frozenset()
 

@@ -22,10 +22,14 @@ from feedtune.policy import Policy
 from feedtune.randomness import global_rng_state, set_global_rng_state
 from feedtune.references import reference_of
 from feedtune.rollout import RolloutLoader
-from feedtune.scoring import bootstrap_values, head_values, score_actions
+from feedtune.scoring import head_values, score_actions
 
 MakeOptimizer = Callable[[Iterable[Any]], torch.optim.Optimizer]
 MakeScheduler = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
+
+
+OWN_SUPPLIES = frozenset({"reference", "old_logp", "values"})
+"""Of what an algorithm may need, that which the module computes; the rest comes from the collector."""
 
 
 class TuningModule(lightning.LightningModule):
@@ -71,6 +75,12 @@ class TuningModule(lightning.LightningModule):
             init_heads(self.policy)
         algorithm.setup(self.policy)
         self.needs = algorithm.needs()
+        missing = self.needs - OWN_SUPPLIES - collector.supply(self.needs)
+        if missing:
+            raise UserError(
+                f"collector: {type(algorithm).__name__} needs {', '.join(sorted(missing))}, "
+                f"which {type(collector).__name__} does not supply"
+            )
         self.reference: Reference | None = reference_of(self.policy) if "reference" in self.needs else None
         self.rows, self.seed = rows, seed
         self.make_optimizer: MakeOptimizer = optimizer or (lambda groups: torch.optim.AdamW(groups, lr=1e-3))
@@ -150,8 +160,8 @@ class TuningModule(lightning.LightningModule):
         if "old_logp" in self.needs and exp.old_logp is None:
             exp = replace(exp, old_logp=scores.logp)
         if "values" in self.needs:
-            value = head_values(self.policy, "value", scores.hidden, exp)
-            exp = exp.with_(value=value, bootstrap=bootstrap_values(self.policy, "value", scores.hidden, exp))
+            value, bootstrap = head_values(self.policy, "value", exp, scores.hidden)
+            exp = exp.with_(value=value, bootstrap=bootstrap)
         return exp
 
     def _in_full_precision(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from feedtune.configs import resolve
 from feedtune.contracts import Backbone
@@ -44,6 +45,9 @@ def save(policy: Policy, codec: Codec, folder: str | Path, *, chat: bool = True)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     policy.backbone.save(folder)
+    for name, tower in policy.towers.items():
+        (folder / name).mkdir(exist_ok=True)
+        _as_backbone(tower).save(folder / name)
     codec.save(folder)
     if (folder / "config.json").is_file():
         _save_generation_config(codec, folder / "generation_config.json")
@@ -55,7 +59,8 @@ def save(policy: Policy, codec: Codec, folder: str | Path, *, chat: bool = True)
         "feedtune": version("feedtune"),
         "chat": chat,
         "policy": {"class": _path_of(policy), "config": policy.config},
-        "backbone": {"class": _path_of(policy.backbone), "config": policy.backbone.config},
+        "backbone": _describe(policy.backbone),
+        "towers": {name: _describe(_as_backbone(tower)) for name, tower in policy.towers.items()},
     }
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
     return folder
@@ -70,7 +75,8 @@ def load(folder: str | Path) -> Loaded:
     export = export_of(folder)
     record = read_record(export)
     policy_class: type[Policy] = _class_of(record["policy"], Policy, f"{export / RECORD}: policy.class")
-    policy = policy_class(load_backbone(export), **record["policy"]["config"])
+    towers = {name: load_tower(export, name) for name in record["towers"]}
+    policy = policy_class(load_backbone(export), towers=towers, **record["policy"]["config"])
     load_heads(policy, export)
     return Loaded(policy.eval(), Codec.load(export), bool(record.get("chat")))
 
@@ -99,8 +105,10 @@ def read_record(export: Path) -> dict[str, Any]:
     found = record.get("format") if isinstance(record, dict) else None
     if found != FORMAT:
         raise UserError(f"{export / RECORD}: expected format {FORMAT}, got {found!r}")
-    for name in ("policy", "backbone"):
-        part = record.get(name)
+    towers = record.setdefault("towers", {})
+    parts = {name: record.get(name) for name in ("policy", "backbone")}
+    parts |= towers if isinstance(towers, dict) else {"towers": None}
+    for name, part in parts.items():
         if not (isinstance(part, dict) and isinstance(part.get("config"), dict)):
             raise UserError(f"{export / RECORD}: it says nothing of the {name}; feedtune did not write it")
     return record
@@ -108,16 +116,27 @@ def read_record(export: Path) -> dict[str, Any]:
 
 def load_backbone(export: Path) -> Backbone:
     """The backbone of an export."""
-    record = read_record(export)["backbone"]
-    backbone_class: type[Backbone] = _class_of(record, Backbone, f"{export / RECORD}: backbone.class")
+    return _load_backbone(export, read_record(export)["backbone"], f"{export / RECORD}: backbone.class")
+
+
+def load_tower(export: Path, name: str) -> Backbone:
+    """A further backbone of an export, by name."""
+    record = read_record(export)["towers"][name]
+    return _load_backbone(export / name, record, f"{export / RECORD}: towers.{name}.class")
+
+
+def _load_backbone(folder: Path, record: dict[str, Any], key: str) -> Backbone:
+    backbone_class: type[Backbone] = _class_of(record, Backbone, key)
     try:
-        return backbone_class.load(export, record["config"])
+        return backbone_class.load(folder, record["config"])
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        raise UserError(f"{export}: the backbone's weights cannot be read: {one_line(error)}") from error
+        raise UserError(f"{folder}: the backbone's weights cannot be read: {one_line(error)}") from error
 
 
 def load_heads(policy: Policy, export: Path) -> None:
-    """Give the policy's heads the weights of the export's heads of the same name and shape."""
+    """Give the policy's heads and their towers the export's weights, where name and shape are the same."""
+    for name in read_record(export)["towers"].keys() & policy.towers.keys():
+        policy.towers[name] = load_tower(export, name)
     path = export / "heads.safetensors"
     if not path.is_file():
         return
@@ -127,6 +146,8 @@ def load_heads(policy: Policy, export: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: cannot be read: {one_line(error)}") from error
     saved = {n: t for n, t in found.items() if n in own and own[n].shape == t.shape}
+    other = read_record(export)["towers"].keys() ^ policy.towers.keys()  # a head that read something else
+    saved = {n: t for n, t in saved.items() if n.split(".")[0] not in other}
     policy.heads.load_state_dict({**own, **saved})
 
 
@@ -145,6 +166,15 @@ def _save_generation_config(codec: Codec, path: Path) -> None:
     known.pop("_from_model_config", None)  # transformers would read the model's config in its place
     known |= {"eos_token_id": ends, "pad_token_id": codec.pad_id}
     path.write_text(json.dumps(known, indent=2) + "\n")
+
+
+def _as_backbone(tower: nn.Module) -> Backbone:
+    assert isinstance(tower, Backbone)
+    return tower
+
+
+def _describe(backbone: Backbone) -> dict[str, Any]:
+    return {"class": _path_of(backbone), "config": backbone.config}
 
 
 def _path_of(thing: object) -> str:

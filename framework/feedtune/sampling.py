@@ -145,7 +145,7 @@ def sample(
     hidden, state = policy(tokens, mask)  # [P, T, H]
     groups = torch.arange(len(prompts), device=device).repeat_interleave(group_size)
     last = hidden[torch.arange(len(prompts), device=device), mask.sum(-1) - 1][groups]  # [B, H]
-    state = policy.backbone.select(state, groups)
+    state = policy.select(state, groups)
     said = _seen(tokens, mask, policy.backbone.vocab_size)[groups] if decoding.repetition_penalty else None
     ends = torch.tensor(sorted(eos_ids), device=device, dtype=torch.long)
 
@@ -173,7 +173,7 @@ def sample(
             said.scatter_(1, chosen[:, None], True)
         if bool(over.any()):
             keep = (~over).nonzero().squeeze(-1)
-            alive, chosen, state = alive[keep], chosen[keep], policy.backbone.select(state, keep)
+            alive, chosen, state = alive[keep], chosen[keep], policy.select(state, keep)
             said = None if said is None else said[keep]
         hidden, state = policy(chosen[:, None], torch.ones_like(chosen[:, None], dtype=torch.bool), state)
         last = hidden[:, -1]

@@ -35,6 +35,11 @@ def states_before(hidden: Tensor, action: Tensor) -> Tensor:
     return hidden[rows, columns - 1]
 
 
+def states_at_end(hidden: Tensor, exp: Experience) -> Tensor:
+    """Hidden states `[B, H]` of the last real token of each row: the row as a whole has been read."""
+    return hidden[torch.arange(len(exp), device=hidden.device), (exp.lengths - 1).clamp(min=0)]
+
+
 def scatter(values: Tensor, action: Tensor) -> Tensor:
     """The inverse of picking: values `[N]` of the N action tokens, put back into `[B, T]`; 0 elsewhere."""
     return torch.zeros(action.shape, dtype=values.dtype, device=values.device).masked_scatter(action, values)
@@ -64,7 +69,7 @@ def _read_once(
         return None
     shifted = start[:, None] + torch.arange(int((exp.lengths - start).max()), device=columns.device)  # [B, R]
     answers = exp.tokens.gather(1, shifted.clamp(max=len(columns) - 1))
-    state = policy.backbone.select(state, which)
+    state = policy.select(state, which)
     after, _ = policy(answers, shifted < exp.lengths[:, None], state)  # [B, R, H]
     place = torch.where(columns < start[:, None], columns, columns - start[:, None] + width)  # [B, T]
     both = torch.cat([before[which], after], 1)  # [B, width + R, H]
@@ -120,14 +125,15 @@ def score_actions(
     return ActionScores(hidden, scatter(logp, exp.action), scatter(spread, exp.action))
 
 
-def head_values(policy: Policy, name: str, hidden: Tensor, exp: Experience) -> Tensor:
-    """A scalar head's value of the state before each action token, `[B, T]`; 0 elsewhere."""
-    values = at_least_float32(policy.heads[name](states_before(hidden, exp.action))).squeeze(-1)  # [N]
-    return scatter(values, exp.action)
+def head_values(policy: Policy, name: str, exp: Experience, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """What a scalar head says of the state before each action token, `[B, T]`, and after each row, `[B]`.
 
-
-def bootstrap_values(policy: Policy, name: str, hidden: Tensor, exp: Experience) -> Tensor:
-    """A scalar head's value after the last token of each row, `[B]`; 0 in rows that are done."""
-    last = hidden[torch.arange(len(exp), device=hidden.device), (exp.lengths - 1).clamp(min=0)]  # [B, H]
-    values = at_least_float32(policy.heads[name](last)).squeeze(-1)
-    return torch.where(exp.done, 0, values)
+    The first is 0 on tokens that are no actions, the second in rows that are done: no reward follows them.
+    `hidden` `[B, T, H]` is the backbone's; a head with a tower of its own reads with that.
+    """
+    if name in policy.towers:
+        hidden, _ = policy.read_by(name)(exp.tokens, exp.mask)
+    head = policy.heads[name]
+    before = at_least_float32(head(states_before(hidden, exp.action))).squeeze(-1)  # [N]
+    after = at_least_float32(head(states_at_end(hidden, exp))).squeeze(-1)  # [B]
+    return scatter(before, exp.action), torch.where(exp.done, 0, after)

@@ -14,7 +14,7 @@ from feedtune import scoring
 from feedtune.contracts import Backbone
 from feedtune.experience import Experience, from_rows
 from feedtune.policy import Policy
-from feedtune.scoring import bootstrap_values, head_values, scatter, score_actions, states_before
+from feedtune.scoring import head_values, scatter, score_actions, states_before
 
 T, F = True, False
 
@@ -132,7 +132,7 @@ def test_values_read_the_state_before_each_token(backbone: Backbone, exp: Experi
     policy = randomised(Policy(backbone, heads={"value": 1}))
     hidden, _ = policy(exp.tokens, exp.mask)
     every = policy.heads["value"](hidden).squeeze(-1)  # V after token t
-    found = head_values(policy, "value", hidden, exp)
+    found, _ = head_values(policy, "value", exp, hidden)
     assert found[exp.action].abs().min() > 0
     torch.testing.assert_close(found[:, 1:], torch.where(exp.action[:, 1:], every[:, :-1], 0))
     assert not found[:, 0].any()
@@ -142,7 +142,7 @@ def test_bootstrap_reads_the_state_after_the_last_real_token(backbone: Backbone,
     policy = randomised(Policy(backbone, heads={"value": 1}))
     going_on = replace(exp, done=torch.tensor([F, F, T, F]))
     hidden, _ = policy(exp.tokens, exp.mask)
-    found = bootstrap_values(policy, "value", hidden, going_on)
+    _, found = head_values(policy, "value", going_on, hidden)
     assert found[2] == 0
     for row in (0, 1, 3):
         tokens = exp.tokens[row : row + 1, : int(exp.lengths[row])]
@@ -166,7 +166,7 @@ def test_float64_backbones_are_scored_in_float64(exp: Experience, tiny_backbone:
     policy = Policy(tiny_backbone("lstm").double(), heads={"value": 1})
     found = score_actions(policy, exp)
     assert found.logp.dtype == torch.float64
-    assert head_values(policy, "value", found.hidden, exp).dtype == torch.float64
+    assert head_values(policy, "value", exp, found.hidden)[0].dtype == torch.float64
     single = score_actions(copy.deepcopy(policy).float(), exp).logp
     error = (found.logp - single).abs().max()
     assert 0 < error < 1e-4
@@ -177,4 +177,4 @@ def test_half_precision_backbones_are_scored_in_float32(exp: Experience, tiny_ba
     policy = Policy(tiny_backbone("transformer").bfloat16(), heads={"value": 1})
     found = score_actions(policy, exp)
     assert found.logp.dtype == torch.float32
-    assert head_values(policy, "value", found.hidden, exp).dtype == torch.float32
+    assert head_values(policy, "value", exp, found.hidden)[0].dtype == torch.float32

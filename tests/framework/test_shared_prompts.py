@@ -11,7 +11,7 @@ from feedtune import scoring
 from feedtune.contracts import Backbone
 from feedtune.experience import Experience, from_rows
 from feedtune.policy import Policy
-from feedtune.scoring import bootstrap_values, score_actions, shared_prompts
+from feedtune.scoring import head_values, score_actions, shared_prompts
 
 T, F = True, False
 
@@ -66,8 +66,8 @@ def test_scores_are_those_of_whole_rows(
     torch.testing.assert_close(shared.entropy, whole.entropy, atol=1e-5, rtol=0)
     torch.testing.assert_close(shared.hidden[exp.mask], whole.hidden[exp.mask], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(
-        bootstrap_values(policy, "value", shared.hidden, going_on),
-        bootstrap_values(policy, "value", whole.hidden, going_on),
+        head_values(policy, "value", going_on, shared.hidden)[1],
+        head_values(policy, "value", going_on, whole.hidden)[1],
         atol=1e-5,
         rtol=1e-5,
     )

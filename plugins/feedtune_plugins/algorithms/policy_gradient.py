@@ -146,6 +146,6 @@ class PolicyGradient(Algorithm):
 
     def _value_terms(self, policy: Policy, hidden: Tensor, exp: Experience) -> Tensor:
         assert self.value is not None
-        values = head_values(policy, "value", hidden, exp)
+        values, _ = head_values(policy, "value", exp, hidden)
         loss = clipped_value_loss(values, exp.extra["value"], exp.extra["returns"], self.value.clip)
         return torch.where(exp.action, loss, 0)

@@ -36,8 +36,9 @@ class QPolicy(Policy):
         heads: Mapping[str, int] | None = None,
         temperature: float = 1.0,
         epsilon: float = 0.0,
+        towers: Mapping[str, Backbone] | None = None,
     ) -> None:
-        super().__init__(backbone, heads or {"q": backbone.vocab_size}, temperature)
+        super().__init__(backbone, heads or {"q": backbone.vocab_size}, temperature, towers)
         self.epsilon = epsilon
         self.config: dict[str, Any] = {**self.config, "epsilon": epsilon}
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from feedtune.contracts import Algorithm
 from feedtune.experience import Experience, from_rows
 from feedtune.policy import Policy
-from feedtune.scoring import bootstrap_values, head_values, score_actions
+from feedtune.scoring import head_values, score_actions
 from feedtune_plugins.backbones.ngram import NGram
 
 PROMPT, EOS = 1, 2
@@ -71,8 +71,7 @@ class World:
             if "reference" in needs:
                 exp = replace(exp, ref_logp=self.reference_logp(exp, policy.temperature))
             if "values" in needs:
-                value = head_values(policy, "value", scores.hidden, exp)
-                after = bootstrap_values(policy, "value", scores.hidden, exp)
+                value, after = head_values(policy, "value", exp, scores.hidden)
                 exp = exp.with_(value=value, bootstrap=after)
         return exp
 
