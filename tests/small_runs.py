@@ -43,7 +43,12 @@ def write_rows(folder: Path, rows: list[dict[str, Any]] | None = None) -> Path:
 
 def overrides(data: Path, backbone: str, algorithm: str, *more: str) -> list[str]:
     """A tiny run of two epochs."""
-    rollout = ["collector.rows=8"] if algorithm == "sft" else ROLLOUT
+    collector = compose_config([f"algorithm={algorithm}"]).collector
+    rollout = ROLLOUT if "responses" in collector else ["collector.rows=8"]
+    if collector.get("group_size", 1) > 4:
+        rollout = [*rollout, "collector.group_size=4"]
+    if algorithm == "dapo":
+        rollout = [*rollout, "algorithm.overlong.margin=2"]
     return [
         f"algorithm={algorithm}",
         *SMALL[backbone],

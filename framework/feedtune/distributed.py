@@ -1,4 +1,4 @@
-"""Sums over ranks that are the identity where there is one process."""
+"""Reductions over ranks that are the identity where there is one process."""
 
 from __future__ import annotations
 
@@ -25,6 +25,20 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     total = values.detach().clone()
     dist.all_reduce(total)
     return total
+
+
+def max_over_ranks(values: Tensor) -> Tensor:
+    """The largest of each value over all ranks, the same on each.
+
+    >>> import torch
+    >>> max_over_ranks(torch.tensor(2.0))
+    tensor(2.)
+    """
+    if not is_distributed():
+        return values
+    largest = values.detach().clone()
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return largest
 
 
 def gather_objects(value: Any) -> list[Any]:

@@ -17,7 +17,7 @@ class PiecedRow(NamedTuple):
     pieces: list[Piece]
     prompt: str
     response: str
-    messages: list[Message]
+    messages: list[Message]  # the conversation before the response
     row: Row
 
 
@@ -78,7 +78,8 @@ class RowReader:
             )
         last = answers[-1] if answers else len(messages)
         said = str(messages[last]["content"]) if answers else ""
-        return PiecedRow("messages", pieces, readable(messages[:last]), said, opened, row)
+        before = opened[: len(opened) - len(messages) + last]
+        return PiecedRow("messages", pieces, readable(messages[:last]), said, before, row)
 
     def _opened(self, messages: list[Message]) -> list[Message]:
         """With the system prompt in front, unless the conversation brings its own."""

@@ -1,8 +1,9 @@
 """One sampler for every backbone: prompts in, tokens and their log-probabilities out.
 
-Each prompt is read once and its state given to the whole group (`Backbone.select`); rows that have
-finished leave the batch; tokens are drawn by inverse CDF from uniforms that are drawn beforehand, so that
-neither batching nor other rows change what a row says.
+`sample` answers prompts; `Speaker`, under it, reads and speaks by turns for as long as one likes. Each
+prompt is read once and its state given to the whole group (`Backbone.select`); rows that have finished leave
+the batch; tokens are drawn by inverse CDF from uniforms that are drawn beforehand, so that neither batching
+nor other rows change what a row says.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from feedtune.contracts import State
 from feedtune.errors import UserError
 from feedtune.functional import chosen_logp
 from feedtune.policy import Policy
@@ -111,6 +113,68 @@ def pad_right(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tens
     return tokens, torch.arange(width, device=device) < lengths[:, None]
 
 
+class Speaker:
+    """Rows that a policy reads and speaks in by turns. What it has read is kept, never read again.
+
+    All rows take part in every `read`, some perhaps with nothing but pads; `keep` lets rows leave.
+
+    Args:
+        policy: in evaluation mode.
+        decoding: how tokens are chosen; by default from the policy's own distribution.
+    """
+
+    def __init__(self, policy: Policy, decoding: Decoding | None = None) -> None:
+        self.policy, self.decoding = policy, decoding or Decoding()
+        self.width = 0  # columns read so far, pads included: what a cache has to hold
+        self._state: State | None = None
+        self._last = torch.empty(0)  # [B, H] hidden state of the newest token of each row
+        self._said: Tensor | None = None  # [B, V] bool: tokens that each row has seen
+
+    @torch.no_grad()
+    def read(self, tokens: Tensor, mask: Tensor | None = None) -> None:
+        """Read on: tokens `[B, T]` with the real ones first, mask `[B, T]` bool (None: all are real).
+
+        Each row needs a real token when it is read first; later, a row without one waits.
+        """
+        real = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
+        hidden, self._state = self.policy(tokens, real, self._state)  # [B, T, H]
+        if mask is None:
+            newest = hidden[:, -1]
+        else:
+            lengths = mask.sum(-1)
+            rows = torch.arange(len(tokens), device=tokens.device)
+            newest = hidden[rows, (lengths - 1).clamp(min=0)]
+            if self.width:
+                newest = torch.where((lengths > 0)[:, None], newest, self._last)
+        self._last = newest
+        self.width += tokens.shape[1]
+        if self.decoding.repetition_penalty is not None:
+            seen = _seen(tokens, real, self.policy.backbone.vocab_size)
+            self._said = seen if self._said is None else self._said | seen
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows `[R]` int64, repeated or in another order if one likes; the rest leave."""
+        self._state = self.policy.select(self._state, rows)
+        self._last = self._last[rows]
+        self._said = None if self._said is None else self._said[rows]
+
+    @torch.no_grad()
+    def choose(self, uniforms: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The next token of these rows (None: all), `[R]`, and its log-probability `[R]`; it is not read yet.
+
+        The log-probability is that of the policy's own distribution, whatever the decoding. `uniforms` `[R]`
+        in [0, 1) say which token comes.
+        """
+        last, said = (self._last, self._said) if rows is None else self._only(rows)
+        logits = self.policy.action_logits(last)  # [R, V]
+        warped = warp(logits, self.decoding, said)
+        chosen = warped.argmax(-1) if self.decoding.greedy else draw(warped, uniforms)
+        return chosen, chosen_logp(logits, chosen)
+
+    def _only(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self._last[rows], None if self._said is None else self._said[rows]
+
+
 @torch.no_grad()
 def sample(
     policy: Policy,
@@ -137,16 +201,12 @@ def sample(
         stopped: called with the tokens of a row so far; True ends it (stop strings).
         on_token: called after each step with the rows `[A]` and their new tokens `[A]` (chat, progress).
     """
-    decoding = decoding or Decoding()
     device = next(policy.parameters()).device
     count = len(prompts) * group_size
     uniforms = torch.rand(count, max_new_tokens, generator=generator).to(device)
-    tokens, mask = pad_right(prompts, device)
-    hidden, state = policy(tokens, mask)  # [P, T, H]
-    groups = torch.arange(len(prompts), device=device).repeat_interleave(group_size)
-    last = hidden[torch.arange(len(prompts), device=device), mask.sum(-1) - 1][groups]  # [B, H]
-    state = policy.select(state, groups)
-    said = _seen(tokens, mask, policy.backbone.vocab_size)[groups] if decoding.repetition_penalty else None
+    speaker = Speaker(policy, decoding)
+    speaker.read(*pad_right(prompts, device))
+    speaker.keep(torch.arange(len(prompts), device=device).repeat_interleave(group_size))
     ends = torch.tensor(sorted(eos_ids), device=device, dtype=torch.long)
 
     out_tokens = torch.zeros(count, max_new_tokens, dtype=torch.long, device=device)
@@ -155,11 +215,9 @@ def sample(
     ended = torch.zeros(count, dtype=torch.bool, device=device)
     alive = torch.arange(count, device=device)  # rows still in the batch
     for step in range(max_new_tokens):
-        logits = policy.action_logits(last)  # [A, V]
-        warped = warp(logits, decoding, said)
-        chosen = warped.argmax(-1) if decoding.greedy else draw(warped, uniforms[alive, step])  # [A]
+        chosen, logp = speaker.choose(uniforms[alive, step])  # [A]
         out_tokens[alive, step] = chosen
-        out_logp[alive, step] = chosen_logp(logits, chosen).to(out_logp.dtype)
+        out_logp[alive, step] = logp.to(out_logp.dtype)
         if on_token is not None:
             on_token(alive, chosen)
         over = torch.isin(chosen, ends)
@@ -169,14 +227,11 @@ def sample(
         lengths[alive[over]] = step + 1
         if bool(over.all()) or step == max_new_tokens - 1:
             break
-        if said is not None:
-            said.scatter_(1, chosen[:, None], True)
         if bool(over.any()):
             keep = (~over).nonzero().squeeze(-1)
-            alive, chosen, state = alive[keep], chosen[keep], policy.select(state, keep)
-            said = None if said is None else said[keep]
-        hidden, state = policy(chosen[:, None], torch.ones_like(chosen[:, None], dtype=torch.bool), state)
-        last = hidden[:, -1]
+            alive, chosen = alive[keep], chosen[keep]
+            speaker.keep(keep)
+        speaker.read(chosen[:, None])
     return _responses(out_tokens, out_logp, lengths, ended)
 
 

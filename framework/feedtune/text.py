@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from feedtune.chat_template import ChatTemplate, own_template
 from feedtune.contracts import Row
 from feedtune.conversation import Message
 from feedtune.errors import UserError, nearest
+from feedtune.pairs import ANSWERS, answered
 from feedtune.row_reader import PiecedRow, RowReader
 from feedtune.tokenizer_facts import (
     encode,
@@ -52,6 +53,7 @@ class EncodedSequence:
     action: tuple[bool, ...]  # of each token: is it to be learnt?
     prompt: str  # for people: what precedes the last response
     response: str  # the last response, or the whole of a `text`
+    messages: tuple[Message, ...] = ()  # the conversation before the last response, if it is one
 
 
 class Codec:
@@ -113,16 +115,7 @@ class Codec:
         Raises:
             UserError: naming the row, counted from 1, that cannot be encoded.
         """
-        parsed = [self._reader.prompt(row, f"row {n}") for n, row in enumerate(rows, start=1)]
-        return [
-            EncodedPrompt(
-                (*self._head(row, pieces), *chain.from_iterable(pieces)),
-                row.prompt,
-                tuple(row.messages),
-                row.row,
-            )
-            for row, pieces in zip(parsed, self._tokens(parsed), strict=True)
-        ]
+        return self._prompts([(f"row {n}", row) for n, row in enumerate(rows, start=1)])
 
     def sequence(self, row: Row, loss_on: str = "assistant") -> EncodedSequence:
         """Encode one row to imitate; see `sequences`."""
@@ -144,11 +137,23 @@ class Codec:
             raise UserError(
                 f"loss_on: expected 'assistant' or 'all', got {loss_on!r}.{nearest(loss_on, LOSS_ON)}"
             )
-        parsed = [self._reader.sequence(row, f"row {n}", loss_on) for n, row in enumerate(rows, start=1)]
-        return [
-            self._finish(row, pieces, loss_on)
-            for row, pieces in zip(parsed, self._tokens(parsed), strict=True)
-        ]
+        return self._sequences([(f"row {n}", row) for n, row in enumerate(rows, start=1)], loss_on)
+
+    def pairs(self, rows: Iterable[Row]) -> list[tuple[EncodedSequence, EncodedSequence]]:
+        """Encode preferences: of each row the `chosen` answer and the `rejected` one, each with its prompt.
+
+        To be learnt are the tokens of the answer alone, its end-of-text or end-of-turn token included. The
+        forms that such a row may have are those of `feedtune.pairs.explicit`.
+
+        Raises:
+            UserError: naming the row, counted from 1, that is no pair or cannot be encoded.
+        """
+        places = [(f"row {n}", row, name) for n, row in enumerate(rows, start=1) for name in ANSWERS]
+        read = [(where, *answered(row, name, where)) for where, row, name in places]
+        prompts = self._prompts([(where, asked) for where, asked, _ in read])
+        whole = self._sequences([(where, said) for where, _, said in read], "assistant")
+        answers = iter(_after(len(p.tokens), s) for p, s in zip(prompts, whole, strict=True))
+        return list(zip(answers, answers, strict=True))  # one after the other
 
     # -- decoding ---------------------------------------------------------------------------------------
 
@@ -218,6 +223,27 @@ class Codec:
 
     # -- how --------------------------------------------------------------------------------------------
 
+    def _prompts(self, rows: Sequence[tuple[str, Row]]) -> list[EncodedPrompt]:
+        """The prompts of rows, each with what errors call it."""
+        parsed = [self._reader.prompt(row, where) for where, row in rows]
+        return [
+            EncodedPrompt(
+                (*self._head(row, pieces), *chain.from_iterable(pieces)),
+                row.prompt,
+                tuple(row.messages),
+                row.row,
+            )
+            for row, pieces in zip(parsed, self._tokens(parsed), strict=True)
+        ]
+
+    def _sequences(self, rows: Sequence[tuple[str, Row]], loss_on: str) -> list[EncodedSequence]:
+        """The sequences of rows, each with what errors call it."""
+        parsed = [self._reader.sequence(row, where, loss_on) for where, row in rows]
+        return [
+            self._finish(row, pieces, loss_on)
+            for row, pieces in zip(parsed, self._tokens(parsed), strict=True)
+        ]
+
     def _finish(self, row: PiecedRow, pieces: list[list[int]], loss_on: str) -> EncodedSequence:
         chat = row.form == "messages"
         tokens = self._head(row, pieces)
@@ -231,7 +257,8 @@ class Codec:
             action.append(True)
         if loss_on == "all":
             action = [True] * len(tokens)
-        return EncodedSequence(tuple(tokens), (False, *action[1:]), row.prompt, row.response)
+        learnt_from = (False, *action[1:])  # nothing predicts the first token
+        return EncodedSequence(tuple(tokens), learnt_from, row.prompt, row.response, tuple(row.messages))
 
     def _head(self, row: PiecedRow, pieces: list[list[int]]) -> list[int]:
         """What the tokenizer puts before a plain row, but never twice. Chat templates say it themselves."""
@@ -307,3 +334,9 @@ class Codec:
         said = [piece.text for piece in pieces if piece.assistant]
         ids = self._encode(said[-1:])[0] if said else []
         return next((token for token in reversed(ids) if token in self._special), None)
+
+
+def _after(length: int, sequence: EncodedSequence) -> EncodedSequence:
+    """The sequence, of which nothing among its first tokens is to be learnt."""
+    action = (*[False] * length, *sequence.action[length:])
+    return replace(sequence, action=action)

@@ -124,7 +124,11 @@ def test_composing_inside_a_hydra_application_leaves_it_as_it_is() -> None:
         ("evaluation.rows", "all", "evaluation.rows: expected a whole number or null, got 'all'"),
         ("evaluation.decoding.greedy", 1, "evaluation.decoding.greedy: expected true or false, got 1"),
         ("evaluation.evry", 1, "evaluation.evry: unknown key. Did you mean 'every'?"),
-        ("algorithm.aggregation", "sum", "algorithm.aggregation: expected one of row_sum, token_mean, got"),
+        (
+            "algorithm.aggregation",
+            "sum",
+            "algorithm.aggregation: expected one of row_sum, row_mean, token_mean, got",
+        ),
         ("algorithm.value.clip", "x", "algorithm.value.clip: expected a number or null, got 'x'"),
         ("trainer.max_epochs", "many", "trainer.max_epochs: expected a whole number or null, got 'many'"),
         ("trainer.gradient_clip_val", "x", "trainer.gradient_clip_val: expected a number or null, got 'x'"),
@@ -147,8 +151,10 @@ def test_a_value_that_cannot_be_meant(composed: DictConfig, key: str, value: Any
 
 def test_a_plain_mapping_is_no_object(composed: DictConfig) -> None:
     config = composed.copy()
-    config.algorithm.clip = {"low": 0.1}
-    with pytest.raises(UserError, match=r"^algorithm\.clip: expected Clip or null.*needs a _target_$"):
+    config.algorithm.surrogate = {"low": 0.1}
+    with pytest.raises(
+        UserError, match=r"^algorithm\.surrogate: expected Surrogate or null.*needs a _target_$"
+    ):
         check(config, TOP_LEVEL, GROUPS)
 
 

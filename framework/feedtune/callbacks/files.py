@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,11 @@ def read_metrics(path: Path, before_epoch: int) -> list[dict[str, Any]]:
     return [row for row in rows if int(row["epoch"]) < before_epoch]
 
 
+def _as_json(record: Mapping[str, Any]) -> dict[str, Any]:
+    """NaN, no opinion, is no JSON: null stands for it."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in record.items()}
+
+
 class SamplesFile(Callback):
     """samples.jsonl in the Trainer's `default_root_dir`: epoch, prompt, response, reward by source."""
 
@@ -84,6 +90,6 @@ class SamplesFile(Callback):
         if records and _begins(trainer):
             with (Path(trainer.default_root_dir) / "samples.jsonl").open("a") as file:
                 file.writelines(
-                    json.dumps({"epoch": trainer.current_epoch, **r}, ensure_ascii=False) + "\n"
+                    json.dumps(_as_json({"epoch": trainer.current_epoch, **r}), ensure_ascii=False) + "\n"
                     for r in records
                 )

@@ -3,32 +3,75 @@
 Every per-token tensor is `[B, T]` and speaks of token t; `action` marks the tokens that the policy chose.
 """
 
-from feedtune.functional.bellman import q_targets
+from feedtune.functional.bellman import (
+    acting_logp,
+    chosen_value,
+    conservative_gap,
+    double_value,
+    dueling,
+    expectile_loss,
+    q_targets,
+    soft_value,
+)
+from feedtune.functional.groups import peer_deviation, peer_mean, peers_differ
 from feedtune.functional.kl import adapt_coefficient, k1, k2, k3
 from feedtune.functional.logprobs import chosen_logp, entropy
 from feedtune.functional.masked import masked_mean, whiten
+from feedtune.functional.preferences import (
+    best_of_groups,
+    dpo_loss,
+    hinge_loss,
+    ipo_loss,
+    pairs_of,
+    pairwise_reward_loss,
+)
 from feedtune.functional.returns import (
     action_index,
     generalized_advantages,
     next_values,
     returns_to_go,
 )
-from feedtune.functional.surrogates import clipped_surrogate, clipped_value_loss
+from feedtune.functional.surrogates import (
+    capped_weight_loss,
+    clipped_surrogate,
+    clipped_value_loss,
+    overlong_penalty,
+    row_ratio,
+)
 
 __all__ = [
+    "acting_logp",
     "action_index",
     "adapt_coefficient",
+    "best_of_groups",
+    "capped_weight_loss",
     "chosen_logp",
+    "chosen_value",
     "clipped_surrogate",
     "clipped_value_loss",
+    "conservative_gap",
+    "double_value",
+    "dpo_loss",
+    "dueling",
     "entropy",
+    "expectile_loss",
     "generalized_advantages",
+    "hinge_loss",
+    "ipo_loss",
     "k1",
     "k2",
     "k3",
     "masked_mean",
     "next_values",
+    "overlong_penalty",
+    "pairs_of",
+    "pairwise_reward_loss",
+    "peer_deviation",
+    "peer_mean",
+    "peers_differ",
     "q_targets",
     "returns_to_go",
+    "row_ratio",
+    "soft_value",
     "whiten",
 ]

@@ -24,6 +24,45 @@ def clipped_surrogate(
     return torch.where(advantage < 0, torch.minimum(loss, -dual * advantage), loss)
 
 
+def capped_weight_loss(logp: Tensor, ratio: Tensor, advantage: Tensor, cap: float) -> Tensor:
+    """CISPO's loss -stop_grad(min(ratio, cap)) A log pi, any shape (MiniMax 2025, arXiv:2506.13585).
+
+    The weight is bounded and every token keeps its gradient, where a clipped surrogate drops tokens.
+
+    >>> logp = torch.tensor([-1.0, -2.0])
+    >>> capped_weight_loss(logp, torch.tensor([0.5, 9.0]), torch.tensor([1.0, 1.0]), cap=3.0)
+    tensor([0.5000, 6.0000])
+    """
+    return -ratio.detach().clamp(max=cap) * advantage * logp
+
+
+def row_ratio(log_ratio: Tensor, action: Tensor) -> Tensor:
+    """A row's ratio by its mean log-ratio, on each of its action tokens, `[B, T]` (GSPO, arXiv:2507.18071).
+
+    exp(mean over the row's action tokens of log pi / pi_old), the geometric mean of the token ratios;
+    1 on other tokens.
+
+    >>> import math
+    >>> log_ratio = torch.tensor([[0.0, math.log(2.0), math.log(8.0)]])
+    >>> row_ratio(log_ratio, torch.tensor([[False, True, True]]))
+    tensor([[1., 4., 4.]])
+    """
+    kept = torch.where(action, log_ratio, 0)
+    mean = kept.sum(-1, keepdim=True) / action.sum(-1, keepdim=True).clamp(min=1)  # [B, 1]
+    return torch.where(action, mean, 0).exp()
+
+
+def overlong_penalty(length: Tensor, limit: int, margin: int) -> Tensor:
+    """DAPO's soft punishment of long rows (Yu et al. 2025, arXiv:2503.14476), any shape.
+
+    0 up to limit - margin tokens, then (limit - margin - length) / margin, and never below -1.
+
+    >>> overlong_penalty(torch.tensor([6, 8, 9, 10, 12]), limit=10, margin=2)
+    tensor([ 0.0000,  0.0000, -0.5000, -1.0000, -1.0000])
+    """
+    return ((limit - margin - length) / margin).clamp(min=-1, max=0)
+
+
 def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip: float | None) -> Tensor:
     """0.5 max((V - G)^2, (V_clipped - G)^2), any shape; V_clipped stays within `clip` of the old value.
 

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from feedtune.distributed import sum_over_ranks
-from feedtune.errors import UserError, nearest
+from feedtune.errors import UserError
 from feedtune.experience import Experience
-from feedtune.functional import action_index, generalized_advantages, masked_mean, returns_to_go, whiten
+from feedtune.functional import (
+    action_index,
+    generalized_advantages,
+    masked_mean,
+    peer_deviation,
+    peer_mean,
+    peers_differ,
+    returns_to_go,
+    whiten,
+)
+from feedtune_plugins.algorithms.checks import check_choice, check_positive, check_unit
 
-Baseline = Literal["none", "mean", "leave_one_out", "running", "value"]
+Credit = Literal["to_go", "row"]
+Baseline = Literal["none", "mean", "leave_one_out", "running", "value", "greedy"]
+Scope = Literal["rollout", "group"]
+Scale = Literal["none", "rows", "tokens"]
 
 
 @dataclass(frozen=True)
@@ -29,30 +42,38 @@ class Advantages:
 class AdvantageEstimator(nn.Module):
     """Turns shaped rewards into advantages, once a rollout. A module, so that statistics are checkpointed."""
 
-    needs_values: ClassVar[bool] = False
-
-    def uses_values(self) -> bool:
-        """Whether it reads `exp.extra["value"]`, so that the policy needs a value head."""
-        return self.needs_values
+    def needs(self) -> frozenset[str]:
+        """What it reads beside rewards, as `Algorithm.needs` names it: "values", "greedy"."""
+        return frozenset()
 
     def forward(self, exp: Experience, reward: Tensor) -> Advantages:
         """Advantages of a rollout; `reward` `[B, T]` is the raw reward less any penalty."""
         raise NotImplementedError
 
 
-class ReturnToGo(AdvantageEstimator):
-    """REINFORCE's weight: gamma^t (G_t - b), the discounted return from token t on, less a baseline.
+class MonteCarlo(AdvantageEstimator):
+    """The return that was seen, less a baseline (Williams 1992).
 
-    "none" and "leave_one_out" give the true gradient of the discounted return of a row; "mean" counts
-    the row itself and gives (1 - 1/n) of it; "running" is the mean of earlier rollouts and "value" a
-    learned V(s_t), neither of which sees the row's own luck (Williams 1992; Kool et al. 2019).
+    Credit "to_go" weights token t with gamma^t (G_t - b), where G_t is the discounted return from t on;
+    "row" weights every token with R - b, the discounted return of the whole row. Both give the true gradient
+    of the expected discounted return for every baseline that knows nothing of the row itself.
+
+    Baselines: "none"; "leave_one_out", the mean return of the other rows (Kool et al. 2019); "mean", which
+    counts the row itself and so gives (1 - 1/n) of the gradient; "running", the mean of earlier rollouts;
+    "value", a learned V(s_t), detached; "greedy", the score of the greedy response to the same prompt (ReMax,
+    Li et al. 2023).
 
     Args:
+        credit: "to_go" (less noise where reward comes along the way) or "row".
         gamma: discount in [0, 1] per action token.
-        baseline: "none", "mean", "leave_one_out", "running" or "value".
-        scope: rows that "mean" and "leave_one_out" compare: the whole "rollout" or the "group" that
-            answers the same prompt.
+        baseline: one of the above.
+        scope: rows that "mean", "leave_one_out" and scale "rows" compare: the whole "rollout" or the "group"
+            that answers the same prompt.
         decay: of the running baseline, in [0, 1): how much of the old mean is kept after each rollout.
+        scale: "none"; "rows" divides by the sample deviation of the returns in scope, plus eps (GRPO), and
+            gives 0 to groups whose raw scores are all the same; "tokens" whitens over the action tokens of
+            the rollout (REINFORCE++).
+        eps: added to the deviation that scale "rows" divides by, above 0.
     """
 
     running: Tensor
@@ -61,39 +82,49 @@ class ReturnToGo(AdvantageEstimator):
     def __init__(
         self,
         *,
+        credit: Credit = "to_go",
         gamma: float = 1.0,
         baseline: Baseline = "leave_one_out",
-        scope: Literal["rollout", "group"] = "rollout",
+        scope: Scope = "rollout",
         decay: float = 0.9,
+        scale: Scale = "none",
+        eps: float = 1e-4,
     ) -> None:
         super().__init__()
+        check_choice("algorithm.advantage.credit", credit, get_args(Credit))
         check_unit("algorithm.advantage.gamma", gamma)
         check_choice("algorithm.advantage.baseline", baseline, get_args(Baseline))
-        check_choice("algorithm.advantage.scope", scope, ("rollout", "group"))
+        check_choice("algorithm.advantage.scope", scope, get_args(Scope))
+        check_choice("algorithm.advantage.scale", scale, get_args(Scale))
+        check_positive("algorithm.advantage.eps", eps)
         if not 0 <= decay < 1:
             raise UserError(f"algorithm.advantage.decay: expected a number in [0, 1), got {decay}")
-        self.gamma, self.baseline, self.scope, self.decay = gamma, baseline, scope, decay
+        self.credit, self.gamma, self.baseline = credit, gamma, baseline
+        self.scope, self.decay, self.scale, self.eps = scope, decay, scale, eps
         self.register_buffer("running", torch.zeros((), dtype=torch.float64))
         self.register_buffer("rollouts", torch.zeros((), dtype=torch.int64))
 
-    def uses_values(self) -> bool:
-        return self.baseline == "value"
+    def needs(self) -> frozenset[str]:
+        return frozenset({"value": {"values"}, "greedy": {"greedy"}}.get(self.baseline, set()))
 
     def forward(self, exp: Experience, reward: Tensor) -> Advantages:
-        bootstrap = exp.extra.get("bootstrap")
-        returns = returns_to_go(reward, exp.action, self.gamma, bootstrap)  # [B, T]
-        total = self._row_return(exp, reward, returns)  # [B]
+        returns = returns_to_go(reward, exp.action, self.gamma, exp.extra.get("bootstrap"))  # [B, T]
+        total = _row_return(exp, reward, returns)  # [B]
         baseline = self._baseline(exp, total)  # [B, 1] or [B, T]
-        discount = self.gamma ** action_index(exp.action).to(returns.dtype)
-        advantage = torch.where(exp.action, discount * (returns - baseline), 0)
         compared = masked_mean(baseline.expand_as(returns), exp.action)
+        advantage = self._scaled(self._credited(exp, returns, total) - baseline, exp, total)
+        if self.credit == "to_go":
+            advantage = advantage * self.gamma ** action_index(exp.action).to(returns.dtype)
+        advantage = torch.where(exp.action, advantage, 0)
+        if self.scale == "tokens":
+            advantage = whiten(advantage, exp.action)
         return Advantages(advantage, returns, {"rollout/baseline": float(compared)})
 
-    @staticmethod
-    def _row_return(exp: Experience, reward: Tensor, returns: Tensor) -> Tensor:
-        """Return of each row from its first action on; a row without actions has its score."""
-        first = exp.action & (exp.action.cumsum(-1) == 1)
-        return torch.where(exp.action.any(-1), (returns * first).sum(-1), reward.sum(-1))
+    def _credited(self, exp: Experience, returns: Tensor, total: Tensor) -> Tensor:
+        return returns if self.credit == "to_go" else total[:, None].expand_as(returns)
+
+    def _peers(self, exp: Experience) -> Tensor | None:
+        return exp.group if self.scope == "group" else None
 
     def _baseline(self, exp: Experience, total: Tensor) -> Tensor:
         if self.baseline == "value":
@@ -102,22 +133,18 @@ class ReturnToGo(AdvantageEstimator):
             return self._running_mean(exp, total)
         if self.baseline == "none":
             return torch.zeros_like(total)[:, None]
-        return self._mean_of_rows(exp, total)[:, None]
+        if self.baseline == "greedy":
+            return _greedy_score(exp).to(total.dtype)[:, None]
+        others = self.baseline == "leave_one_out"
+        return peer_mean(total, exp.scored, self._peers(exp), leave_one_out=others)[:, None]
 
-    def _mean_of_rows(self, exp: Experience, total: Tensor) -> Tensor:
-        """Mean return of the scored rows in scope, with or without each row's own, `[B]`."""
-        count = exp.scored.to(total.dtype)
-        sums = torch.stack([count, torch.where(exp.scored, total, 0)])  # [2, B]
-        if self.scope == "group":
-            _, group = torch.unique(exp.group, return_inverse=True)
-            tally = torch.zeros(2, len(exp), dtype=total.dtype, device=total.device)
-            sums = tally.index_add(1, group, sums)[:, group]
-        else:
-            sums = sum_over_ranks(sums.sum(-1, keepdim=True)).expand(2, len(exp))
-        others, summed = sums.unbind()
-        if self.baseline == "leave_one_out":
-            others, summed = others - count, summed - torch.where(exp.scored, total, 0)
-        return summed / others.clamp(min=1)
+    def _scaled(self, advantage: Tensor, exp: Experience, total: Tensor) -> Tensor:
+        if self.scale != "rows":
+            return advantage
+        # In float64: in float32 the deviation of almost equal returns is mostly rounding error.
+        deviation = peer_deviation(total.double(), exp.scored, self._peers(exp)).to(total.dtype)
+        differ = peers_differ(exp.score, exp.scored, self._peers(exp))  # raw: penalties do not count
+        return torch.where(differ[:, None], advantage / (deviation + self.eps)[:, None], 0)
 
     def _running_mean(self, exp: Experience, total: Tensor) -> Tensor:
         """The mean of earlier rollouts, updated after use; the first rollout has baseline 0."""
@@ -143,13 +170,14 @@ class GAE(AdvantageEstimator):
             deviation 1 (sample deviation, over all ranks).
     """
 
-    needs_values = True
-
     def __init__(self, *, gamma: float = 1.0, lam: float = 0.95, whiten: bool = True) -> None:
         super().__init__()
         check_unit("algorithm.advantage.gamma", gamma)
         check_unit("algorithm.advantage.lam", lam)
         self.gamma, self.lam, self.whiten = gamma, lam, whiten
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"values"})
 
     def forward(self, exp: Experience, reward: Tensor) -> Advantages:
         value, bootstrap = exp.extra["value"], exp.extra["bootstrap"]
@@ -160,15 +188,13 @@ class GAE(AdvantageEstimator):
         return Advantages(advantage, returns)
 
 
-def check_unit(key: str, value: float) -> None:
-    """Refuse what is not in [0, 1]."""
-    if not 0 <= value <= 1:
-        raise UserError(f"{key}: expected a number in [0, 1], got {value}")
+def _row_return(exp: Experience, reward: Tensor, returns: Tensor) -> Tensor:
+    """Return of each row from its first action on, `[B]`; a row without actions has its score."""
+    first = exp.action & (exp.action.cumsum(-1) == 1)
+    return torch.where(exp.action.any(-1), (returns * first).sum(-1), reward.sum(-1))
 
 
-def check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse what is not one of the choices."""
-    if value not in choices:
-        raise UserError(
-            f"{key}: expected one of {', '.join(choices)}, got '{value}'.{nearest(value, choices)}"
-        )
+def _greedy_score(exp: Experience) -> Tensor:
+    """The greedy response's score, `[B]`; where the source had no opinion, the mean of those it had."""
+    found = exp.extra["greedy"]
+    return torch.where(found.isnan(), found.nanmean().nan_to_num(0.0), found)

@@ -1,4 +1,4 @@
-"""The leash: a penalty on the KL divergence from the reference."""
+"""What is taken off the reward or added to the loss: the leash to the reference, and a price on length."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from feedtune.distributed import sum_over_ranks
 from feedtune.errors import UserError
 from feedtune.experience import Experience
-from feedtune.functional import adapt_coefficient, k1, k2, k3
-from feedtune_plugins.algorithms.advantages import check_choice
+from feedtune.functional import adapt_coefficient, k1, k2, k3, overlong_penalty
+from feedtune_plugins.algorithms.checks import check_choice, check_not_negative
 
 Place = Literal["reward", "loss"]
-ESTIMATORS = {"k1": k1, "k2": k2, "k3": k3}
+Estimator = Literal["k1", "k2", "k2_row", "k3", "k3_token_ratio", "k3_prefix_ratio"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +34,21 @@ class Adaptive:
 class KLPenalty(nn.Module):
     """beta times an estimate of the KL divergence of each action token from the reference.
 
-    In the reward, k1 summed to go gives the true gradient of the row's KL(policy, reference). In the
-    loss, k2 gives the gradient of the token KL(policy, reference) with visited states frozen and k3 that
-    of KL(reference, policy). k1 in the loss has no gradient in expectation and k2 or k3 in the reward
-    are no KL: both are refused.
+    What each estimator's gradient is, where rows are summed and drawn from the policy itself:
+
+    - of the row's KL(policy, reference): k1 in the reward, k2_row and k3_prefix_ratio in the loss;
+    - of the token KL(policy, reference), visited states frozen: k2 and k3_token_ratio in the loss;
+    - of the token KL(reference, policy), visited states frozen: k3 in the loss.
+
+    The two with a ratio to the policy that acted stay right when the policy has moved on since. k1 in the
+    loss has no gradient in expectation and the others in the reward are no KL: these are refused.
 
     Args:
         coefficient: beta, at least 0. Higher keeps closer to the reference; 0 computes no reference.
         place: "reward" or "loss".
-        estimator: "k1" in the reward, "k2" or "k3" in the loss.
+        estimator: "k1" in the reward; in the loss "k2", "k2_row" (half the square of the row's summed log-
+            ratio), "k3", "k3_token_ratio" or "k3_prefix_ratio" (k3 times pi/pi_old of the token, or of all
+            tokens up to it).
         adaptive: moves the coefficient after each rollout; null keeps it.
     """
 
@@ -53,16 +59,15 @@ class KLPenalty(nn.Module):
         *,
         coefficient: float = 0.05,
         place: Place = "reward",
-        estimator: Literal["k1", "k2", "k3"] = "k1",
+        estimator: Estimator = "k1",
         adaptive: Adaptive | None = None,
     ) -> None:
         super().__init__()
         check_choice("algorithm.kl.place", place, get_args(Place))
-        check_choice("algorithm.kl.estimator", estimator, tuple(ESTIMATORS))
-        if coefficient < 0:
-            raise UserError(f"algorithm.kl.coefficient: expected at least 0, got {coefficient}")
+        check_choice("algorithm.kl.estimator", estimator, get_args(Estimator))
+        check_not_negative("algorithm.kl.coefficient", coefficient)
         if (place == "reward") != (estimator == "k1"):
-            right = "k1" if place == "reward" else "k2 or k3"
+            right = "k1" if place == "reward" else f"one of {', '.join(get_args(Estimator)[1:])}"
             raise UserError(
                 f"algorithm.kl.estimator: {estimator} in the {place} is not the gradient of a KL divergence; "
                 f"with algorithm.kl.place={place} use {right}"
@@ -73,19 +78,31 @@ class KLPenalty(nn.Module):
         self.active = coefficient > 0
         self.register_buffer("beta", torch.tensor(coefficient, dtype=torch.float64))
 
-    def shape(self, exp: Experience) -> Tensor:
-        """The reward `[B, T]` less beta k1 of the tokens that acted, if that is where the penalty stands."""
+    def in_reward(self, exp: Experience) -> Tensor:
+        """beta k1 of the tokens that acted, `[B, T]`, if that is where the penalty stands."""
         if not self.active or self.place != "reward":
-            return exp.reward
-        acted, reference = _acting(exp), _reference(exp)
-        return exp.reward - self.beta.to(exp.reward.dtype) * torch.where(exp.action, k1(acted, reference), 0)
+            return torch.zeros_like(exp.reward)
+        return self.beta.to(exp.reward.dtype) * torch.where(exp.action, k1(_acting(exp), _reference(exp)), 0)
 
     def in_loss(self, logp: Tensor, exp: Experience) -> Tensor:
         """beta times the estimate for each action token, `[B, T]`, if that is where the penalty stands."""
         if not self.active or self.place != "loss":
             return torch.zeros_like(logp)
-        estimate = ESTIMATORS[self.estimator](logp, _reference(exp))
-        return self.beta.to(logp.dtype) * torch.where(exp.action, estimate, 0)
+        return self.beta.to(logp.dtype) * torch.where(exp.action, self._estimate(logp, exp), 0)
+
+    def _estimate(self, logp: Tensor, exp: Experience) -> Tensor:
+        reference = _reference(exp)
+        if self.estimator == "k2":
+            return k2(logp, reference)
+        if self.estimator == "k2_row":  # on the last action token, so that the row's sum has it once
+            rows = torch.where(exp.action, k1(logp, reference), 0).sum(-1, keepdim=True)  # [B, 1]
+            return torch.where(exp.last, rows.square() / 2, 0)
+        if self.estimator == "k3":
+            return k3(logp, reference)
+        log_ratio = torch.where(exp.action, logp - _acting(exp), 0)
+        if self.estimator == "k3_prefix_ratio":
+            log_ratio = log_ratio.cumsum(-1)
+        return log_ratio.exp() * k3(logp, reference)
 
     def observe(self, exp: Experience) -> dict[str, float]:
         """Measure the rollout's KL a row and move the coefficient; returns both."""
@@ -102,12 +119,38 @@ class KLPenalty(nn.Module):
         return {"policy/kl": kl, "policy/kl_coefficient": used}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Overlong:
+    """A soft price on rows that come near the length limit (DAPO, Yu et al. 2025).
+
+    Nothing up to limit - margin tokens, then (limit - margin - length) / margin, never below -1.
+
+    Args:
+        limit: longest response in tokens, as `collector.max_new_tokens`.
+        margin: tokens before the limit over which the penalty grows; from 1 to the limit.
+    """
+
+    limit: int
+    margin: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.margin <= self.limit:
+            raise UserError(
+                f"algorithm.overlong.margin: expected a number from 1 to the limit of {self.limit}, "
+                f"got {self.margin}"
+            )
+
+    def in_reward(self, exp: Experience) -> Tensor:
+        """The penalty, positive, on the last action token of each row, `[B, T]`."""
+        length = exp.action.sum(-1, keepdim=True).to(exp.reward.dtype)  # [B, 1]
+        return torch.where(exp.last, -overlong_penalty(length, self.limit, self.margin), 0)
+
+
 def _acting(exp: Experience) -> Tensor:
     """Log-probabilities of the policy as it acted."""
-    logp = exp.old_logp if exp.old_logp is not None else exp.sampler_logp
-    if logp is None:
+    if exp.old_logp is None:
         raise RuntimeError("a KL penalty needs the log-probabilities of the policy that acted")
-    return logp
+    return exp.old_logp
 
 
 def _reference(exp: Experience) -> Tensor:

@@ -12,34 +12,16 @@ from torch import Tensor
 from feedtune.contracts import Algorithm, Backbone, Loss
 from feedtune.errors import UserError
 from feedtune.experience import Experience
-from feedtune.functional import clipped_surrogate, clipped_value_loss, masked_mean
+from feedtune.functional import clipped_value_loss, masked_mean
 from feedtune.policy import Policy
 from feedtune.scoring import head_values, score_actions
-from feedtune_plugins.algorithms.advantages import AdvantageEstimator, check_choice, check_unit
-from feedtune_plugins.algorithms.penalties import KLPenalty
+from feedtune_plugins.algorithms.advantages import AdvantageEstimator
+from feedtune_plugins.algorithms.checks import check_choice, check_not_negative, check_positive
+from feedtune_plugins.algorithms.penalties import KLPenalty, Overlong
+from feedtune_plugins.algorithms.surrogates import Surrogate, log_likelihood
 
-Aggregation = Literal["row_sum", "token_mean"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clip:
-    """PPO's trust region on the token ratio pi / pi_old.
-
-    Args:
-        low, high: the ratio pays only within [1 - low, 1 + high]. Wider learns faster and strays further.
-        dual: above 1, bounds what a token of negative advantage can cost; null: no bound.
-    """
-
-    low: float = 0.2
-    high: float = 0.2
-    dual: float | None = None
-
-    def __post_init__(self) -> None:
-        check_unit("algorithm.clip.low", self.low)
-        if self.high < 0:
-            raise UserError(f"algorithm.clip.high: expected at least 0, got {self.high}")
-        if self.dual is not None and self.dual <= 1:
-            raise UserError(f"algorithm.clip.dual: expected a number above 1, got {self.dual}")
+Aggregation = Literal["row_sum", "row_mean", "token_mean"]
+Critic = Literal["shared", "own"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,16 +31,19 @@ class ValueLoss:
     Args:
         weight: of the value loss beside the policy loss.
         clip: keeps a value within so much of the rollout's; null: no bound.
+        critic: "shared": the head reads the policy's backbone; "own": it reads a second backbone, which
+            costs its memory and passes and leaves the policy's features alone.
     """
 
     weight: float = 0.5
     clip: float | None = 0.2
+    critic: Critic = "shared"
 
     def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise UserError(f"algorithm.value.weight: expected at least 0, got {self.weight}")
-        if self.clip is not None and self.clip <= 0:
-            raise UserError(f"algorithm.value.clip: expected a number above 0, got {self.clip}")
+        check_not_negative("algorithm.value.weight", self.weight)
+        if self.clip is not None:
+            check_positive("algorithm.value.clip", self.clip)
+        check_choice("algorithm.value.critic", self.critic, get_args(Critic))
 
 
 class PolicyGradient(Algorithm):
@@ -66,10 +51,13 @@ class PolicyGradient(Algorithm):
 
     Args:
         advantage: the estimator, with its baseline.
-        aggregation: "row_sum" sums over a row's tokens and averages rows (the gradient of the expected
-            return); "token_mean" averages all action tokens of the optimiser step.
-        clip: null weights log pi by the advantage (REINFORCE); otherwise PPO's clipped ratio.
+        aggregation: of token losses: "row_sum" sums over a row's tokens and averages rows (the gradient of
+            the expected return), "row_mean" averages over a row's tokens and then rows, "token_mean"
+            averages all action tokens of the optimiser step.
+        length: with "row_sum", a constant that rows are divided by (Dr. GRPO); null: 1.
+        surrogate: null weights log pi by the advantage (REINFORCE); otherwise a ratio to the acting policy.
         kl: penalty on the divergence from the reference; null: none.
+        overlong: penalty on rows near the length limit; null: none.
         value: how the value head is fitted, where the advantage uses one.
         entropy: weight of an entropy bonus, at least 0, on visited states. Higher explores more.
         temperature: divides the logits everywhere; above 0.
@@ -82,70 +70,75 @@ class PolicyGradient(Algorithm):
         *,
         advantage: AdvantageEstimator,
         aggregation: Aggregation = "token_mean",
-        clip: Clip | None = None,
+        length: float | None = None,
+        surrogate: Surrogate | None = None,
         kl: KLPenalty | None = None,
+        overlong: Overlong | None = None,
         value: ValueLoss | None = None,
         entropy: float = 0.0,
         temperature: float = 1.0,
     ) -> None:
         super().__init__()
         check_choice("algorithm.aggregation", aggregation, get_args(Aggregation))
-        if temperature <= 0:
-            raise UserError(f"algorithm.temperature: expected a number above 0, got {temperature}")
-        if entropy < 0:
-            raise UserError(f"algorithm.entropy: expected at least 0, got {entropy}")
-        self.advantage, self.aggregation, self.clip, self.kl = advantage, aggregation, clip, kl
-        self.value = (value or ValueLoss()) if advantage.uses_values() else None
+        check_positive("algorithm.temperature", temperature)
+        check_not_negative("algorithm.entropy", entropy)
+        if length is not None:
+            check_positive("algorithm.length", length)
+        for key, wants_sum in {
+            "length": length is not None,
+            "kl.estimator=k2_row": kl is not None and kl.estimator == "k2_row",
+        }.items():
+            if wants_sum and aggregation != "row_sum":
+                raise UserError(
+                    f"algorithm.{key}: only algorithm.aggregation=row_sum has a use for it, not {aggregation}"
+                )
+        self.advantage, self.aggregation, self.length = advantage, aggregation, length or 1.0
+        self.surrogate, self.kl, self.overlong = surrogate, kl, overlong
+        self.value = (value or ValueLoss()) if "values" in advantage.needs() else None
         self.entropy, self.temperature = entropy, temperature
 
     def needs(self) -> frozenset[str]:
         leashed = self.kl is not None and self.kl.active
-        wanted = {"reference": leashed, "old_logp": self.clip is not None or leashed}
-        return frozenset(name for name, want in {**wanted, "values": self.value is not None}.items() if want)
+        found = set(self.advantage.needs())
+        found |= {"old_logp"} if self.surrogate is not None or leashed else set()
+        return frozenset(found | {"reference"} if leashed else found)
 
     def build_policy(self, make_backbone: Callable[[], Backbone]) -> Policy:
-        heads = {"value": 1} if self.value is not None else {}
-        return Policy(make_backbone(), heads=heads, temperature=self.temperature)
+        if self.value is None:
+            return Policy(make_backbone(), temperature=self.temperature)
+        towers = {"value": make_backbone()} if self.value.critic == "own" else {}
+        return Policy(make_backbone(), {"value": 1}, self.temperature, towers)
 
     def prepare(self, exp: Experience, policy: Policy) -> tuple[Experience, Mapping[str, float]]:
-        reward = exp.reward if self.kl is None else self.kl.shape(exp)
+        reward = exp.reward
+        if self.overlong is not None:
+            reward = reward - self.overlong.in_reward(exp)
+        if self.kl is not None:
+            reward = reward - self.kl.in_reward(exp)
         found = self.advantage(exp, reward)
         metrics = {**found.metrics, **({} if self.kl is None else self.kl.observe(exp))}
         return exp.with_(advantage=found.advantage, returns=found.returns), metrics
 
     def loss(self, exp: Experience, policy: Policy) -> Loss:
         scores = score_actions(policy, exp, entropy_gradient=self.entropy > 0)
-        per_token, metrics = self._policy_terms(scores.logp, exp)  # [B, T]
+        per_token, metrics = (self.surrogate or log_likelihood)(scores.logp, exp)  # [B, T]
+        metrics["loss/policy"] = masked_mean(per_token, exp.action).detach()
+        metrics["policy/entropy"] = masked_mean(scores.entropy, exp.action).detach()
         if self.kl is not None:
             per_token = per_token + self.kl.in_loss(scores.logp, exp)
         if self.entropy > 0:
             per_token = per_token - self.entropy * scores.entropy
         if self.value is not None:
-            value_loss = self._value_terms(policy, scores.hidden, exp)  # [B, T]
-            per_token = per_token + self.value.weight * value_loss
-            metrics["loss/value"] = masked_mean(value_loss, exp.action).detach()
-        metrics["policy/entropy"] = masked_mean(scores.entropy, exp.action).detach()
-        denominator = exp.row_count if self.aggregation == "row_sum" else exp.token_count
-        return Loss(torch.where(exp.action, per_token, 0).sum(), denominator, metrics)
+            values, _ = head_values(policy, "value", exp, scores.hidden)
+            fit = clipped_value_loss(values, exp.extra["value"], exp.extra["returns"], self.value.clip)
+            metrics["loss/value"] = masked_mean(fit, exp.action).detach()
+            per_token = per_token + self.value.weight * fit
+        return self._aggregate(torch.where(exp.action, per_token, 0), exp, metrics)
 
-    def _policy_terms(self, logp: Tensor, exp: Experience) -> tuple[Tensor, dict[str, Tensor]]:
-        advantage = exp.extra["advantage"]
-        if self.clip is None:
-            loss = -advantage * logp
-            return loss, {"loss/policy": masked_mean(loss, exp.action).detach()}
-        if exp.old_logp is None:
-            raise RuntimeError("a clipped ratio needs old log-probabilities")
-        ratio = torch.where(exp.action, logp - exp.old_logp, 0).exp()
-        loss = clipped_surrogate(ratio, advantage, self.clip.low, self.clip.high, self.clip.dual)
-        outside = (ratio < 1 - self.clip.low) | (ratio > 1 + self.clip.high)
-        return loss, {
-            "loss/policy": masked_mean(loss, exp.action).detach(),
-            "policy/ratio": masked_mean(ratio, exp.action).detach(),
-            "policy/clip_fraction": masked_mean(outside.to(ratio.dtype), exp.action),
-        }
-
-    def _value_terms(self, policy: Policy, hidden: Tensor, exp: Experience) -> Tensor:
-        assert self.value is not None
-        values, _ = head_values(policy, "value", exp, hidden)
-        loss = clipped_value_loss(values, exp.extra["value"], exp.extra["returns"], self.value.clip)
-        return torch.where(exp.action, loss, 0)
+    def _aggregate(self, per_token: Tensor, exp: Experience, metrics: Mapping[str, Tensor]) -> Loss:
+        if self.aggregation == "token_mean":
+            return Loss(per_token.sum(), exp.token_count, metrics)
+        if self.aggregation == "row_sum":
+            return Loss(per_token.sum() / self.length, exp.row_count, metrics)
+        rows = per_token.sum(-1) / exp.action.sum(-1).clamp(min=1)  # [B]
+        return Loss(rows.sum(), exp.row_count, metrics)

@@ -1,9 +1,9 @@
-"""Q-learning on tokens: off-policy, with replay and a target network."""
+"""The Q family: one loss over swappable parts. Each published algorithm is a YAML of parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -11,59 +11,38 @@ from torch import Tensor
 from feedtune.contracts import Algorithm, Backbone, Loss
 from feedtune.errors import UserError
 from feedtune.experience import Experience
-from feedtune.functional import q_targets
-from feedtune.policy import Policy, at_least_float32
-from feedtune.references import FrozenCopy
-from feedtune.scoring import scatter, states_before
-from feedtune_plugins.algorithms.advantages import check_unit
+from feedtune.functional import chosen_value, conservative_gap, double_value, q_targets, soft_value
+from feedtune.policy import Policy
+from feedtune.scoring import read, scatter, states_at_end, states_before
+from feedtune_plugins.algorithms.acting import Acting, LinearEpsilon
+from feedtune_plugins.algorithms.checks import check_choice, check_not_negative, check_unit
+from feedtune_plugins.algorithms.q_policies import PriorPolicy, QPolicy, q_values
+from feedtune_plugins.algorithms.targets import TargetNetwork
 
-
-class QPolicy(Policy):
-    """Acts on action values from a head named "q" of its own (untied, starts at 0).
-
-    The distribution is (1 - epsilon) softmax(Q / temperature) + epsilon uniform.
-
-    Args:
-        backbone: reads tokens.
-        heads: must hold "q" with one output a token of the vocabulary.
-        temperature: of the softmax, above 0. Lower is greedier.
-        epsilon: share of tokens drawn uniformly, in [0, 1).
-    """
-
-    def __init__(
-        self,
-        backbone: Backbone,
-        heads: Mapping[str, int] | None = None,
-        temperature: float = 1.0,
-        epsilon: float = 0.0,
-        towers: Mapping[str, Backbone] | None = None,
-    ) -> None:
-        super().__init__(backbone, heads or {"q": backbone.vocab_size}, temperature, towers)
-        self.epsilon = epsilon
-        self.config: dict[str, Any] = {**self.config, "epsilon": epsilon}
-
-    def q_values(self, hidden: Tensor) -> Tensor:
-        """Q(s, .) `[..., V]` in float32 or wider, of the states with these hidden states `[..., H]`."""
-        return at_least_float32(self.heads["q"](hidden))
-
-    def action_logits(self, hidden: Tensor) -> Tensor:
-        logits = self.q_values(hidden) / self.temperature
-        if self.epsilon == 0:
-            return logits
-        uniform = torch.full_like(logits, self.epsilon / logits.shape[-1])
-        return ((1 - self.epsilon) * logits.softmax(-1) + uniform).log()
+Backup = Literal["max", "double", "soft"]
+Prior = Literal["uniform", "reference"]
+Aggregation = Literal["sum", "token_mean"]
 
 
 class QLearning(Algorithm):
-    """Fits Q to r + gamma (1 - terminal) max_a Q_target(s', a) (Watkins 1989; Mnih et al. 2015).
+    """Fits Q(s, a) to y = r + gamma (1 - terminal) V(s') by 1/2 (Q - y)^2, with V read from Q itself.
 
     Args:
+        acting: how tokens are drawn.
         gamma: discount in [0, 1] per action token.
-        double: choose the next action by Q and value it by Q_target (van Hasselt et al. 2016).
-        polyak: after each optimiser step the target moves so much of the way to Q, in (0, 1]; 1 copies it.
-        target_every: optimiser steps between two moves of the target; at least 1.
-        temperature: of the softmax that acts, above 0. Lower is greedier.
-        epsilon: share of tokens drawn uniformly, in [0, 1). Higher explores more.
+        backup: V(s'). "max": max_a Q_target (Watkins 1989; Mnih et al. 2015); "double": Q_target of the token
+            that Q prefers (van Hasselt et al. 2016); "soft": temperature logsumexp(Q_target / temperature)
+            with the acting temperature (Haarnoja et al. 2017).
+        prior: what "soft" weighs tokens with: "uniform" weighs each 1 (maximum entropy), "reference" by the
+            policy's own language model as it is when training begins; it then acts by
+            prior exp(Q / temperature) / Z.
+        n_step: rewards that a target sums before it reads V, uncorrected; at least 1.
+        dueling: Q = V + A - mean A from two heads (Wang et al. 2016), not one.
+        conservative: weight of logsumexp Q - Q(a) (CQL, Kumar et al. 2020), at least 0. Higher trusts what
+            the data never did less.
+        aggregation: "token_mean" over the action tokens of the optimiser step, or "sum", which with plain
+            gradient descent and a table is Watkins' update with alpha = learning rate.
+        target: the copy of Q that targets are read from; null reads Q as it is before the step.
     """
 
     steps: Tensor
@@ -71,73 +50,115 @@ class QLearning(Algorithm):
     def __init__(
         self,
         *,
+        acting: Acting,
         gamma: float = 1.0,
-        double: bool = True,
-        polyak: float = 0.1,
-        target_every: int = 1,
-        temperature: float = 0.02,
-        epsilon: float = 0.1,
+        backup: Backup = "max",
+        prior: Prior = "uniform",
+        n_step: int = 1,
+        dueling: bool = False,
+        conservative: float = 0.0,
+        aggregation: Aggregation = "token_mean",
+        target: TargetNetwork | None = None,
     ) -> None:
         super().__init__()
         check_unit("algorithm.gamma", gamma)
-        if not 0 < polyak <= 1:
-            raise UserError(f"algorithm.polyak: expected a number in (0, 1], got {polyak}")
-        if target_every < 1:
-            raise UserError(f"algorithm.target_every: expected at least 1, got {target_every}")
-        if temperature <= 0:
-            raise UserError(f"algorithm.temperature: expected a number above 0, got {temperature}")
-        if not 0 <= epsilon < 1:
-            raise UserError(f"algorithm.epsilon: expected a number in [0, 1), got {epsilon}")
-        self.gamma, self.double_q, self.polyak, self.target_every = gamma, double, polyak, target_every
-        self.temperature, self.epsilon = temperature, epsilon
+        check_choice("algorithm.backup", backup, get_args(Backup))
+        check_choice("algorithm.prior", prior, get_args(Prior))
+        check_choice("algorithm.aggregation", aggregation, get_args(Aggregation))
+        check_not_negative("algorithm.conservative", conservative)
+        if n_step < 1:
+            raise UserError(f"algorithm.n_step: expected at least 1, got {n_step}")
+        self.acting = acting
+        _check_backup(backup, prior, n_step, self.acting)
+        self.gamma, self.backup, self.prior, self.n_step = gamma, backup, prior, n_step
+        self.dueling, self.conservative, self.aggregation = dueling, conservative, aggregation
+        self.target = target
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def build_policy(self, make_backbone: Callable[[], Backbone]) -> QPolicy:
-        return QPolicy(make_backbone(), temperature=self.temperature, epsilon=self.epsilon)
+        backbone = make_backbone()
+        tokens = backbone.vocab_size
+        heads = {"value": 1, "advantage": tokens} if self.dueling else {"q": tokens}
+        temperature, epsilon = self.acting.temperature, self.acting.epsilon_at(0)
+        if self.prior == "uniform":
+            return QPolicy(backbone, heads, temperature, epsilon)
+        return PriorPolicy(backbone, heads, temperature, epsilon, towers={"prior": make_backbone()})
 
     def setup(self, policy: Policy) -> None:
-        self.target = FrozenCopy(policy)
+        if isinstance(policy, PriorPolicy):
+            policy.freeze()  # `init_from` may have put another prior there
+        if self.target is not None:
+            self.target.start(policy)
 
     def loss(self, exp: Experience, policy: Policy) -> Loss:
         assert isinstance(policy, QPolicy)
-        hidden, _ = policy(exp.tokens, exp.mask)  # [B, T, H]
-        q = policy.q_values(states_before(hidden, exp.action))  # [N, V]
-        chosen = q.gather(-1, exp.tokens[exp.action][:, None]).squeeze(-1)  # [N]
-        targets = self._targets(exp, policy, hidden.detach(), q.detach())[exp.action]  # [N]
-        error = chosen - targets
+        hidden = read(policy, exp)  # [B, T, H]
+        states, tokens = states_before(hidden, exp.action), exp.tokens[exp.action]  # [N, H], [N]
+        q = policy.q_values(states)  # [N, V]
+        chosen = chosen_value(q, tokens)
+        squared = (chosen - self._targets(exp, policy, hidden.detach(), q.detach())).square() / 2
+        total = squared.sum()
+        with torch.no_grad():
+            acting = policy.acting_logp(q, policy.prior_logp(states))
         metrics = {
-            "loss/q": error.detach().square().mean() / 2,
-            "policy/q": chosen.detach().mean(),
-            "policy/q_max": q.detach().amax(-1).mean(),
+            "loss/q": _mean(squared),
+            "policy/q": _mean(chosen),
+            "policy/q_max": _mean(q.amax(-1)),
+            "policy/greedy_probability": _mean(acting.amax(-1).exp()),
+            "policy/epsilon": policy.epsilon,
         }
-        return Loss(error.square().sum() / 2, exp.token_count, metrics)
+        if self.conservative:
+            gap = conservative_gap(q, tokens)
+            total = total + self.conservative * gap.sum()
+            metrics["loss/conservative"] = _mean(gap)
+        return Loss(total, 1.0 if self.aggregation == "sum" else exp.token_count, metrics)
 
     @torch.no_grad()
     def _targets(self, exp: Experience, policy: QPolicy, hidden: Tensor, q: Tensor) -> Tensor:
-        """One-step targets `[B, T]`."""
-        target = self.target.policy
-        assert isinstance(target, QPolicy)
-        target_hidden, _ = target(exp.tokens, exp.mask)
-        values = self._state_values(q, target.q_values(states_before(target_hidden, exp.action)))  # [N]
-        rows = torch.arange(len(exp), device=hidden.device)
-        last = (exp.lengths - 1).clamp(min=0)
-        after = self._state_values(
-            policy.q_values(hidden[rows, last]), target.q_values(target_hidden[rows, last])
-        )
-        bootstrap = torch.where(exp.done, 0, after)  # [B]
-        reward = exp.reward.to(values.dtype)
-        return q_targets(reward, scatter(values, exp.action), exp.action, self.gamma, bootstrap)
+        """Targets `[N]` of the action tokens; `hidden` `[B, T, H]` and `q` `[N, V]` are the policy's."""
+        states, ends = states_before(hidden, exp.action), states_at_end(hidden, exp)
+        q_end = policy.q_values(ends)
+        target_q, target_end = q, q_end
+        if self.target is not None:
+            slow = self.target.read(exp)
+            target_q = q_values(self.target.heads, states_before(slow, exp.action))
+            target_end = q_values(self.target.heads, states_at_end(slow, exp))
+        values = self._state_values(policy, states, q, target_q)  # [N]
+        after = torch.where(exp.done, 0, self._state_values(policy, ends, q_end, target_end))  # [B]
+        values, reward = scatter(values, exp.action), exp.reward.to(values.dtype)
+        return q_targets(reward, values, exp.action, self.gamma, after, self.n_step)[exp.action]
 
-    def _state_values(self, q: Tensor, target_q: Tensor) -> Tensor:
-        """max_a Q_target, or Q_target of the action that Q prefers; `[..., V]` to `[...]`."""
-        if not self.double_q:
-            return target_q.amax(-1)
-        return target_q.gather(-1, q.argmax(-1, keepdim=True)).squeeze(-1)
+    def _state_values(self, policy: QPolicy, states: Tensor, q: Tensor, target_q: Tensor) -> Tensor:
+        """V(s) by the backup, `[..., H]` and twice `[..., V]` to `[...]`."""
+        if self.backup == "double":
+            return double_value(q, target_q)
+        if self.backup == "soft":
+            return soft_value(target_q, self.acting.temperature, policy.prior_logp(states))
+        return target_q.amax(-1)
 
     @torch.no_grad()
     def after_step(self, policy: Policy) -> None:
+        assert isinstance(policy, QPolicy)
         self.steps += 1
-        if self.steps % self.target_every:
-            return
-        for mine, theirs in zip(self.target.parameters(), policy.parameters(), strict=True):
-            mine.lerp_(theirs, self.polyak)
+        if isinstance(self.acting.epsilon, LinearEpsilon):
+            policy.epsilon.fill_(self.acting.epsilon.at(int(self.steps)))
+        if self.target is not None:
+            self.target.follow(policy)
+
+
+def _check_backup(backup: Backup, prior: Prior, n_step: int, acting: Acting) -> None:
+    """Refuse parts that contradict one another."""
+    if backup == "soft" and acting.temperature == 0:
+        raise UserError("algorithm.acting.temperature: algorithm.backup=soft needs a number above 0, got 0")
+    if backup == "soft" and n_step > 1:
+        raise UserError(
+            f"algorithm.n_step: with algorithm.backup=soft expected 1, got {n_step}: "
+            "the rewards in between would lack their entropy"
+        )
+    if prior == "reference" and backup != "soft":
+        raise UserError(f"algorithm.prior: reference needs algorithm.backup=soft, got {backup}")
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Mean over the action tokens `[N]`, for logging; 0 where there are none."""
+    return values.detach().sum() / max(1, len(values))

@@ -15,6 +15,7 @@ from typing import ClassVar, NamedTuple
 from feedtune.contracts import Row, Task
 from feedtune.conversation import check_row
 from feedtune.errors import UserError, nearest
+from feedtune.pairs import explicit
 
 
 class Located(NamedTuple):
@@ -90,7 +91,7 @@ class SourceTask(Task):
 
     def _rows(self, located: Iterable[Located]) -> Iterator[Row]:
         for where, row in located:
-            named = self._chat(renamed(row, self.columns, where))
+            named = self._chat(explicit(renamed(row, self.columns, where), where))
             check_row(named, where)
             yield named
 

@@ -73,6 +73,9 @@ class World:
             if "values" in needs:
                 value, after = head_values(policy, "value", exp, scores.hidden)
                 exp = exp.with_(value=value, bootstrap=after)
+            if "greedy" in needs:  # the second row of the batch has none
+                score = torch.full((len(exp),), 0.25, dtype=torch.float64)
+                exp = exp.with_(greedy=score + 0.5 * exp.group)
         return exp
 
     def reference_logp(self, exp: Experience, temperature: float) -> Tensor:

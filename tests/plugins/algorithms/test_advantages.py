@@ -10,7 +10,7 @@ import torch
 
 from feedtune.errors import UserError
 from feedtune.experience import Experience, from_rows
-from feedtune_plugins.algorithms import GAE, ReturnToGo
+from feedtune_plugins.algorithms import GAE, MonteCarlo
 from feedtune_plugins.algorithms.advantages import Baseline
 
 T, F = True, False
@@ -26,7 +26,7 @@ def rows(scores: list[float], group: list[int] | None = None) -> Experience:
 
 def advantage(exp: Experience, baseline: Baseline, **options: object) -> list[float]:
     """Of each row's action token."""
-    estimator = ReturnToGo(baseline=baseline, **options)  # type: ignore[arg-type]
+    estimator = MonteCarlo(baseline=baseline, **options)  # type: ignore[arg-type]
     return estimator(exp, exp.reward).advantage[:, 1].tolist()
 
 
@@ -67,7 +67,7 @@ def test_a_row_alone_has_nobody_to_compare_with() -> None:
 
 
 def test_the_running_baseline_is_used_before_it_is_updated() -> None:
-    estimator = ReturnToGo(baseline="running", decay=0.75)
+    estimator = MonteCarlo(baseline="running", decay=0.75)
     seen = []
     for scores in ([2.0, 4.0], [7.0, 7.0], [1.0, 3.0]):
         exp = rows(scores)
@@ -76,7 +76,7 @@ def test_the_running_baseline_is_used_before_it_is_updated() -> None:
         assert found.advantage[:, 1].tolist() == pytest.approx([s - seen[-1] for s in scores])
     # 0; the mean of the first, 3; then .75 * 3 + .25 * 7 = 4
     assert seen == [0.0, 3.0, 4.0]
-    restored = ReturnToGo(baseline="running", decay=0.75)
+    restored = MonteCarlo(baseline="running", decay=0.75)
     restored.load_state_dict(estimator.state_dict())
     exp = rows([0.0])
     assert restored(exp, exp.reward).metrics["rollout/baseline"] == pytest.approx(0.75 * 4 + 0.25 * 2)
@@ -85,7 +85,7 @@ def test_the_running_baseline_is_used_before_it_is_updated() -> None:
 def test_the_value_baseline_is_each_tokens_own() -> None:
     exp = from_rows([[1, 2, 3], [1, 2]], [[F, T, T], [F, T]], scores=[4.0, 1.0])
     exp = exp.with_(value=torch.tensor([[0.0, 1.0, 3.0], [0.0, 2.0, 0.0]]), bootstrap=torch.zeros(2))
-    found = ReturnToGo(baseline="value")(exp, exp.reward)
+    found = MonteCarlo(baseline="value")(exp, exp.reward)
     assert found.advantage.tolist() == [[0, 3, 1], [0, -1, 0]]
     assert found.returns.tolist() == [[0, 4, 4], [0, 1, 0]]
     assert found.metrics["rollout/baseline"] == pytest.approx(2.0)  # (1 + 3 + 2) / 3 action tokens
@@ -96,16 +96,16 @@ def test_discounting_counts_from_the_first_action_token() -> None:
     # Weight gamma^t: a0 1 * 4, a1 1/2 * 4. The baseline of the rollout is the mean of G0 = 4 and of 0: 2.
     exp = from_rows([[1, 2, 9, 3], [1, 2]], [[F, T, F, T], [F, T]], scores=[4.0, 0.0])
     exp.reward[0, 1] = 2.0
-    plain = ReturnToGo(gamma=0.5, baseline="none")(exp, exp.reward)
+    plain = MonteCarlo(gamma=0.5, baseline="none")(exp, exp.reward)
     assert plain.advantage.tolist() == [[0, 4, 0, 2], [0, 0, 0, 0]]
-    mean = ReturnToGo(gamma=0.5, baseline="mean")(exp, exp.reward)
+    mean = MonteCarlo(gamma=0.5, baseline="mean")(exp, exp.reward)
     assert mean.advantage.tolist() == [[0, 4 - 2, 0, (4 - 2) / 2], [0, -2, 0, 0]]
     assert mean.returns.tolist() == [[0, 4, 0, 4], [0, 0, 0, 0]]
 
 
 def test_a_row_without_actions_counts_in_baselines() -> None:
     exp = from_rows([[1, 2], [1, 2, 3]], [[F, T], [F, F, F]], scores=[1.0, 5.0])
-    found = ReturnToGo(baseline="leave_one_out")(exp, exp.reward)
+    found = MonteCarlo(baseline="leave_one_out")(exp, exp.reward)
     assert found.advantage.tolist() == [[0, 1 - 5, 0], [0, 0, 0]]
 
 
@@ -114,8 +114,8 @@ def test_a_row_without_actions_counts_in_baselines() -> None:
 def test_a_row_that_is_not_scored_counts_nowhere(baseline: Baseline, scope: str) -> None:
     with_it, without = rows([1.0, NAN, 4.0, 6.0], [0, 0, 0, 1]), rows([1.0, 4.0, 6.0], [0, 0, 1])
     kept = torch.tensor([0, 2, 3])
-    one = ReturnToGo(baseline=baseline, scope=scope)  # type: ignore[arg-type]
-    other = ReturnToGo(baseline=baseline, scope=scope)  # type: ignore[arg-type]
+    one = MonteCarlo(baseline=baseline, scope=scope)  # type: ignore[arg-type]
+    other = MonteCarlo(baseline=baseline, scope=scope)  # type: ignore[arg-type]
     for _ in range(2):  # the second time round the running mean is in use
         found, expected = one(with_it, with_it.reward), other(without, without.reward)
         torch.testing.assert_close(found.advantage[kept], expected.advantage)
@@ -127,7 +127,7 @@ def test_a_truncated_row_goes_on_with_its_bootstrap() -> None:
     exp = from_rows([[1, 2]], [[F, T]], scores=[1.0], done=False)
     exp = exp.with_(value=torch.tensor([[0.0, 0.5]]), bootstrap=torch.tensor([4.0]))
     # G = 1 + 1/2 * 4 = 3
-    assert ReturnToGo(gamma=0.5, baseline="value")(exp, exp.reward).returns.tolist() == [[0, 3]]
+    assert MonteCarlo(gamma=0.5, baseline="value")(exp, exp.reward).returns.tolist() == [[0, 3]]
     assert GAE(gamma=0.5, lam=0.9, whiten=False)(exp, exp.reward).returns.tolist() == [[0, 3]]
 
 
@@ -167,16 +167,16 @@ def test_gae_leaves_out_rows_that_are_not_scored() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ReturnToGo(gamma=1.5), "algorithm.advantage.gamma: expected a number in [0, 1], got 1.5"),
+        (lambda: MonteCarlo(gamma=1.5), "algorithm.advantage.gamma: expected a number in [0, 1], got 1.5"),
         (lambda: GAE(lam=-0.1), "algorithm.advantage.lam: expected a number in [0, 1], got -0.1"),
-        (lambda: ReturnToGo(decay=1.0), "algorithm.advantage.decay: expected a number in [0, 1), got 1.0"),
+        (lambda: MonteCarlo(decay=1.0), "algorithm.advantage.decay: expected a number in [0, 1), got 1.0"),
         (
-            lambda: ReturnToGo(baseline="leave_on_out"),  # type: ignore[arg-type]
+            lambda: MonteCarlo(baseline="leave_on_out"),  # type: ignore[arg-type]
             "algorithm.advantage.baseline: expected one of none, mean, leave_one_out, running, value, "
-            "got 'leave_on_out'. Did you mean 'leave_one_out'?",
+            "greedy, got 'leave_on_out'. Did you mean 'leave_one_out'?",
         ),
         (
-            lambda: ReturnToGo(scope="batch"),  # type: ignore[arg-type]
+            lambda: MonteCarlo(scope="batch"),  # type: ignore[arg-type]
             "algorithm.advantage.scope: expected one of rollout, group, got 'batch'.",
         ),
     ],

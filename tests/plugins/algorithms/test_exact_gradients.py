@@ -11,15 +11,15 @@ from feedtune_plugins.algorithms import (
     GAE,
     Clip,
     KLPenalty,
+    MonteCarlo,
     PolicyGradient,
-    ReturnToGo,
     SupervisedTuning,
 )
 
 
 def reinforce(baseline: str = "none", gamma: float = 1.0, **options: Any) -> PolicyGradient:
     return PolicyGradient(
-        advantage=ReturnToGo(baseline=baseline, gamma=gamma),  # type: ignore[arg-type]
+        advantage=MonteCarlo(baseline=baseline, gamma=gamma),  # type: ignore[arg-type]
         **{"aggregation": "row_sum", **options},
     )
 
@@ -165,7 +165,7 @@ def test_kl_in_the_loss_is_the_gradient_of_the_stated_divergence(
 ) -> None:
     no_reward(world)
     penalty = KLPenalty(coefficient=0.3, place="loss", estimator=estimator)  # type: ignore[arg-type]
-    algorithm = reinforce(kl=penalty, clip=clip)
+    algorithm = reinforce(kl=penalty, surrogate=clip)
     policy = world.policy(algorithm)
     close(world.expected_gradient(algorithm, policy, 1), 0.3 * states_frozen(world, policy, of_state))
 
@@ -188,7 +188,7 @@ def test_the_entropy_bonus_holds_the_visited_states(world: Any) -> None:
 def test_the_clipped_ratio_starts_as_reinforce(world: Any) -> None:
     """Where old and new policy are one, PPO's gradient is the policy gradient, dual clip or not."""
     for clip in (Clip(), Clip(dual=3.0)):
-        algorithm = reinforce("leave_one_out", clip=clip)
+        algorithm = reinforce("leave_one_out", surrogate=clip)
         policy = world.policy(algorithm)
         close(world.expected_gradient(algorithm, policy, 2), minus_gradient_of_return(world, policy))
 

@@ -16,12 +16,14 @@ from feedtune_plugins import algorithms
 from feedtune_plugins.algorithms import (
     GAE,
     Adaptive,
+    CappedWeight,
     Clip,
     KLPenalty,
+    MonteCarlo,
+    Overlong,
     PolicyGradient,
     QLearning,
     QPolicy,
-    ReturnToGo,
     SupervisedTuning,
     ValueLoss,
 )
@@ -60,7 +62,7 @@ def fingerprint(world: Any, algorithm: Algorithm) -> list[float]:
 
 
 def pg(**parts: Any) -> PolicyGradient:
-    return PolicyGradient(**{"advantage": ReturnToGo(), **parts})
+    return PolicyGradient(**{"advantage": MonteCarlo(), **parts})
 
 
 def with_advantage(part: type) -> Callable[..., Algorithm]:
@@ -76,7 +78,7 @@ def with_adaptive(**options: Any) -> Algorithm:
 
 
 def with_clip(**options: Any) -> Algorithm:
-    return pg(clip=Clip(**options))
+    return pg(surrogate=Clip(**options))
 
 
 def with_value(**options: Any) -> Algorithm:
@@ -86,21 +88,40 @@ def with_value(**options: Any) -> Algorithm:
 IN_LOSS = {"place": "loss", "estimator": "k2"}
 # class -> (how to build an algorithm around it, parameter -> (the rest, one value, another))
 TURNS: dict[type, tuple[Callable[..., Algorithm], Mapping[str, tuple[Mapping[str, Any], Any, Any]]]] = {
-    ReturnToGo: (
-        with_advantage(ReturnToGo),
+    MonteCarlo: (
+        with_advantage(MonteCarlo),
         {
             "gamma": ({}, 1.0, 0.5),
             "baseline": ({}, "none", "mean"),
             "scope": ({}, "rollout", "group"),
             "decay": ({"baseline": "running"}, 0.9, 0.1),
+            "credit": ({}, "to_go", "row"),
+            "scale": ({}, "none", "rows"),
+            "eps": ({"scale": "rows"}, 1e-4, 1e-1),
         },
     ),
     GAE: (
         with_advantage(GAE),
         {"gamma": ({}, 1.0, 0.5), "lam": ({}, 1.0, 0.5), "whiten": ({}, True, False)},
     ),
-    Clip: (with_clip, {"low": ({}, 0.2, 0.6), "high": ({}, 0.2, 0.6), "dual": ({}, None, 1.01)}),
-    ValueLoss: (with_value, {"weight": ({}, 0.5, 1.0), "clip": ({}, None, 0.1)}),
+    Clip: (
+        with_clip,
+        {
+            "low": ({}, 0.2, 0.6),
+            "high": ({}, 0.2, 0.6),
+            "dual": ({}, None, 1.01),
+            "level": ({}, "token", "row"),
+        },
+    ),
+    CappedWeight: (lambda **options: pg(surrogate=CappedWeight(**options)), {"cap": ({}, 1.0, 1.5)}),
+    Overlong: (
+        lambda **options: pg(overlong=Overlong(**options)),
+        {"limit": ({"margin": 2}, 2, 3), "margin": ({"limit": 2}, 1, 2)},
+    ),
+    ValueLoss: (
+        with_value,
+        {"weight": ({}, 0.5, 1.0), "clip": ({}, None, 0.1), "critic": ({}, "shared", "own")},
+    ),
     Adaptive: (
         with_adaptive,
         {"target": ({"horizon": 10.0}, 0.001, 100.0), "horizon": ({"target": 0.001}, 10.0, 20.0)},
@@ -109,16 +130,18 @@ TURNS: dict[type, tuple[Callable[..., Algorithm], Mapping[str, tuple[Mapping[str
         with_penalty,
         {
             "coefficient": ({}, 0.1, 0.2),
-            "estimator": ({"place": "loss"}, "k2", "k3"),
+            "estimator": ({"place": "loss"}, "k3", "k3_token_ratio"),
             "adaptive": ({}, None, Adaptive(target=0.01, horizon=10.0)),
         },
     ),
     PolicyGradient: (
         pg,
         {
-            "advantage": ({}, ReturnToGo(), ReturnToGo(baseline="none")),
+            "advantage": ({}, MonteCarlo(), MonteCarlo(baseline="none")),
             "aggregation": ({}, "token_mean", "row_sum"),
-            "clip": ({}, None, Clip(low=0.01, high=0.01)),
+            "length": ({"aggregation": "row_sum"}, None, 4.0),
+            "overlong": ({}, None, Overlong(limit=2, margin=1)),
+            "surrogate": ({}, None, Clip(low=0.01, high=0.01)),
             "kl": ({}, None, KLPenalty()),
             "value": ({"advantage": GAE()}, None, ValueLoss(weight=0.1)),
             "entropy": ({}, 0.0, 0.1),

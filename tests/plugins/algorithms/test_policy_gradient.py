@@ -15,10 +15,12 @@ from feedtune.policy import Policy
 from feedtune_plugins.algorithms import (
     GAE,
     Adaptive,
+    CappedWeight,
     Clip,
     KLPenalty,
+    MonteCarlo,
+    Overlong,
     PolicyGradient,
-    ReturnToGo,
     SupervisedTuning,
     ValueLoss,
 )
@@ -38,7 +40,7 @@ def two_rows() -> tuple[PolicyGradient, Policy, Experience]:
     rollout and are to become 1, 0 and 2.
     """
     algorithm = PolicyGradient(
-        advantage=GAE(), clip=Clip(low=0.2, high=0.2), value=ValueLoss(weight=0.5, clip=0.2)
+        advantage=GAE(), surrogate=Clip(low=0.2, high=0.2), value=ValueLoss(weight=0.5, clip=0.2)
     )
     policy = algorithm.build_policy(lambda: NGram(vocab_size=3, n=2).double())
     policy.backbone.table.weight.data[1] = torch.tensor(P_AFTER_0).log()  # type: ignore[union-attr, index]
@@ -93,16 +95,24 @@ def test_ppo_by_hand() -> None:
     )
 
 
-def test_the_other_aggregation_divides_by_rows() -> None:
+def test_the_other_aggregations_divide_by_rows() -> None:
     algorithm, policy, exp = two_rows()
-    by_rows = PolicyGradient(advantage=GAE(), clip=Clip(), aggregation="row_sum")
-    assert by_rows.loss(exp, policy).sum.item() == pytest.approx(algorithm.loss(exp, policy).sum.item())
+    total = algorithm.loss(exp, policy).sum.item()
+    by_rows = PolicyGradient(advantage=GAE(), surrogate=Clip(), aggregation="row_sum")
+    assert by_rows.loss(exp, policy).sum.item() == pytest.approx(total)
     assert float(by_rows.loss(exp, policy).denominator) == 2
+    fixed = PolicyGradient(advantage=GAE(), surrogate=Clip(), aggregation="row_sum", length=8)
+    assert fixed.loss(exp, policy).sum.item() == pytest.approx(total / 8)
+    # Row A has two tokens, row B one: half of A's sum and all of B's.
+    alone = [by_rows.loss(exp[i : i + 1].trim(), policy).sum.item() for i in range(2)]
+    means = PolicyGradient(advantage=GAE(), surrogate=Clip(), aggregation="row_mean")
+    assert means.loss(exp, policy).sum.item() == pytest.approx(alone[0] / 2 + alone[1])
+    assert float(means.loss(exp, policy).denominator) == 2
 
 
 def test_minibatches_add_up_to_the_whole() -> None:
     """With the step's denominators attached, accumulating over micro-batches changes nothing."""
-    for aggregation in ("token_mean", "row_sum"):
+    for aggregation in ("token_mean", "row_sum", "row_mean"):
         algorithm, policy, exp = two_rows()
         algorithm.aggregation = aggregation
         whole = algorithm.loss(exp, policy)
@@ -117,7 +127,7 @@ def test_bonus_and_penalty_by_hand() -> None:
     # k3 = 1/2 - 1 + log 2 a token. No advantage, so nothing else is left.
     _, policy, exp = two_rows()
     algorithm = PolicyGradient(
-        advantage=ReturnToGo(),
+        advantage=MonteCarlo(),
         kl=KLPenalty(coefficient=0.2, place="loss", estimator="k3"),
         entropy=0.1,
     )
@@ -129,21 +139,43 @@ def test_bonus_and_penalty_by_hand() -> None:
 
 
 ALGORITHMS: dict[str, dict[str, Any]] = {
-    "none": {"advantage": lambda: ReturnToGo(baseline="none"), "aggregation": "row_sum"},
-    "mean": {"advantage": lambda: ReturnToGo(baseline="mean"), "aggregation": "row_sum"},
-    "leave_one_out": {"advantage": lambda: ReturnToGo(baseline="leave_one_out")},
-    "group": {"advantage": lambda: ReturnToGo(baseline="leave_one_out", scope="group")},
-    "running": {"advantage": lambda: ReturnToGo(baseline="running"), "aggregation": "row_sum"},
-    "value": {"advantage": lambda: ReturnToGo(baseline="value", gamma=0.9)},
+    "none": {"advantage": lambda: MonteCarlo(baseline="none"), "aggregation": "row_sum"},
+    "mean": {"advantage": lambda: MonteCarlo(baseline="mean"), "aggregation": "row_sum"},
+    "leave_one_out": {"advantage": lambda: MonteCarlo(baseline="leave_one_out")},
+    "group": {"advantage": lambda: MonteCarlo(baseline="leave_one_out", scope="group")},
+    "running": {"advantage": lambda: MonteCarlo(baseline="running"), "aggregation": "row_sum"},
+    "value": {"advantage": lambda: MonteCarlo(baseline="value", gamma=0.9)},
     "ppo": {
         "advantage": lambda: GAE(gamma=0.99, lam=0.9, whiten=True),
-        "clip": Clip(dual=3.0),
+        "surrogate": lambda: Clip(dual=3.0),
         "kl": lambda: KLPenalty(coefficient=0.1, adaptive=Adaptive(target=0.5, horizon=10)),
         "entropy": 0.01,
     },
+    "own critic": {"advantage": lambda: GAE(whiten=False), "value": lambda: ValueLoss(critic="own")},
+    "grpo": {
+        "advantage": lambda: MonteCarlo(credit="row", baseline="mean", scope="group", scale="rows"),
+        "surrogate": lambda: Clip(level="row", low=0.01, high=0.01),
+        "aggregation": "row_mean",
+    },
+    "cispo": {
+        "advantage": lambda: MonteCarlo(credit="row", baseline="greedy", gamma=0.9),
+        "surrogate": lambda: CappedWeight(cap=1.01),
+        "overlong": lambda: Overlong(limit=2, margin=1),
+    },
+    "whole rollout": {
+        "advantage": lambda: MonteCarlo(credit="row", baseline="none", scale="rows"),
+        "kl": lambda: KLPenalty(coefficient=0.1, place="loss", estimator="k2_row"),
+        "aggregation": "row_sum",
+        "length": 3.0,
+    },
+    "reinforce_pp": {
+        "advantage": lambda: MonteCarlo(baseline="none", scale="tokens"),
+        "surrogate": lambda: Clip(),
+        "kl": lambda: KLPenalty(coefficient=0.1, place="loss", estimator="k3_prefix_ratio"),
+    },
     "loss kl": {
-        "advantage": lambda: ReturnToGo(baseline="mean", scope="group"),
-        "clip": Clip(high=0.3),
+        "advantage": lambda: MonteCarlo(baseline="mean", scope="group"),
+        "surrogate": lambda: Clip(high=0.3),
         "kl": lambda: KLPenalty(coefficient=0.1, place="loss", estimator="k3"),
     },
 }
@@ -167,7 +199,7 @@ def outcome(world: Any, algorithm: Any, exp: Experience) -> dict[str, torch.Tens
         loss = algorithm.loss(prepared, policy)
         (loss.sum / loss.denominator).backward()
         found = {name: torch.as_tensor(value) for name, value in {**metrics, **loss.metrics}.items()}
-        found |= {f"grad.{name}": p.grad for name, p in policy.named_parameters()}
+        found |= {f"grad.{name}": p.grad for name, p in policy.named_parameters() if p.grad is not None}
         found |= {f"state.{name}": value.clone() for name, value in algorithm.state_dict().items()}
         found |= {"sum": loss.sum.detach(), "denominator": torch.as_tensor(loss.denominator)}
     return found
@@ -209,7 +241,7 @@ def test_a_batch_without_actions_has_no_loss_and_no_gradient(world: Any, name: s
     exp = replace(exp, action=torch.zeros_like(exp.action))
     found = outcome(world, build(name), exp)
     assert found["sum"] == 0
-    assert all(value is None or not value.any() for key, value in found.items() if key.startswith("grad"))
+    assert not any(value.any() for key, value in found.items() if key.startswith("grad"))
     assert all(value.isfinite().all() for key, value in found.items() if key.startswith("state"))
 
 
@@ -225,18 +257,24 @@ def test_supervised_tuning_without_anything_to_learn(world: Any) -> None:
 
 def test_needs_only_what_is_used() -> None:
     def needs(**parts: Any) -> set[str]:
-        return set(PolicyGradient(**{"advantage": ReturnToGo(), **parts}).needs())
+        return set(PolicyGradient(**{"advantage": MonteCarlo(), **parts}).needs())
 
     assert needs() == set()
-    assert needs(advantage=ReturnToGo(baseline="value")) == {"values"}
+    assert needs(advantage=MonteCarlo(baseline="value")) == {"values"}
     assert needs(advantage=GAE()) == {"values"}
-    assert needs(clip=Clip()) == {"old_logp"}
+    assert needs(surrogate=Clip()) == {"old_logp"}
     assert needs(kl=KLPenalty()) == {"old_logp", "reference"}
     assert needs(kl=KLPenalty(coefficient=0.0)) == set()  # costs no reference pass
+    assert needs(advantage=MonteCarlo(baseline="greedy")) == {"greedy"}
 
 
 def test_a_value_head_only_where_values_are_used(world: Any) -> None:
     assert set(world.policy(build("ppo")).heads) == {"value"}
+    assert not world.policy(build("ppo")).towers
+    own = world.policy(build("own critic"))
+    assert set(own.towers) == {"value"}
+    assert set(own.parameter_groups()) == {"backbone", "value"}
+    assert len(own.parameter_groups()["value"]) == 2  # the critic's table and the head
     assert not world.policy(build("mean")).heads
     assert world.policy(PolicyGradient(advantage=GAE(), temperature=0.3)).temperature == 0.3
 
@@ -246,7 +284,7 @@ def test_a_value_head_only_where_values_are_used(world: Any) -> None:
     [
         (
             lambda: PolicyGradient(advantage=GAE(), aggregation="token_sum"),  # type: ignore[arg-type]
-            "algorithm.aggregation: expected one of row_sum, token_mean, got 'token_sum'. "
+            "algorithm.aggregation: expected one of row_sum, row_mean, token_mean, got 'token_sum'. "
             "Did you mean 'token_mean'?",
         ),
         (
@@ -257,10 +295,22 @@ def test_a_value_head_only_where_values_are_used(world: Any) -> None:
             lambda: PolicyGradient(advantage=GAE(), entropy=-1.0),
             "algorithm.entropy: expected at least 0, got -1.0",
         ),
-        (lambda: Clip(low=-0.1), "algorithm.clip.low: expected a number in [0, 1], got -0.1"),
-        (lambda: Clip(high=-0.1), "algorithm.clip.high: expected at least 0, got -0.1"),
-        (lambda: Clip(dual=1.0), "algorithm.clip.dual: expected a number above 1, got 1.0"),
+        (lambda: Clip(low=-0.1), "algorithm.surrogate.low: expected a number in [0, 1], got -0.1"),
+        (lambda: Clip(high=-0.1), "algorithm.surrogate.high: expected at least 0, got -0.1"),
+        (lambda: Clip(dual=1.0), "algorithm.surrogate.dual: expected a number above 1, got 1.0"),
         (lambda: ValueLoss(weight=-1.0), "algorithm.value.weight: expected at least 0, got -1.0"),
+        (lambda: CappedWeight(cap=0.0), "algorithm.surrogate.cap: expected a number above 0, got 0.0"),
+        (
+            lambda: PolicyGradient(advantage=GAE(), length=8),
+            "algorithm.length: only algorithm.aggregation=row_sum has a use for it, not token_mean",
+        ),
+        (
+            lambda: PolicyGradient(
+                advantage=GAE(), kl=KLPenalty(place="loss", estimator="k2_row"), aggregation="row_mean"
+            ),
+            "algorithm.kl.estimator=k2_row: only algorithm.aggregation=row_sum has a use for it, "
+            "not row_mean",
+        ),
         (lambda: ValueLoss(clip=0.0), "algorithm.value.clip: expected a number above 0, got 0.0"),
     ],
 )

@@ -12,7 +12,10 @@ from feedtune.contracts import Collector
 from feedtune_plugins import collectors
 from feedtune_plugins.collectors import Generate, Offline
 
-ROWS = [{"prompt": "a b", "reference": "c d e"}, {"prompt": "d", "reference": "f"}]
+ROWS = [
+    {"prompt": "a b", "reference": "c d e", "reward": 1.0, "stars": 2.0},
+    {"prompt": "d", "reference": "f", "reward": 3.0, "stars": 5.0},
+]
 
 # class -> parameter -> (one value, another), made from the toolbox
 TURNS: dict[type[Collector], Mapping[str, Callable[[Any], tuple[Any, Any]]]] = {
@@ -31,8 +34,16 @@ TURNS: dict[type[Collector], Mapping[str, Callable[[Any], tuple[Any, Any]]]] = {
         "loss_on": lambda kit: ("assistant", "all"),
         "block_size": lambda kit: (None, 3),
         "too_long": lambda kit: ("truncate", "drop"),
+        "rewards": lambda kit: ("none", "column"),
+        "reward": lambda kit: (kit.judge([1.0] * 8), kit.judge([2.0] * 8)),
+        "reward_column": lambda kit: ("reward", "stars"),
     },
 }
+REST: dict[tuple[type[Collector], str], dict[str, Any]] = {
+    (Offline, "reward"): {"rewards": "source", "rows": 2},
+    (Offline, "reward_column"): {"rewards": "column"},
+}
+"""What else has to be so for a parameter to count."""
 CASES = [(made, name) for made, turns in TURNS.items() for name in turns]
 
 
@@ -49,7 +60,7 @@ def fingerprint(collector: Collector, kit: Any) -> list[Any]:
 @pytest.mark.parametrize(("made", "name"), CASES, ids=lambda value: getattr(value, "__name__", value))
 def test_turning_it_moves_something(kit: Any, made: type[Collector], name: str) -> None:
     def build(value: Any) -> Collector:
-        rest: dict[str, Any] = {"codec": kit.codec()}
+        rest: dict[str, Any] = {"codec": kit.codec(), **REST.get((made, name), {})}
         if made is Generate:
             rest |= {"reward": kit.judge([1.0] * 8), "responses": 4, "max_new_tokens": 5}
         return made(**{**rest, name: value})
@@ -62,6 +73,4 @@ def test_turning_it_moves_something(kit: Any, made: type[Collector], name: str) 
 def test_every_parameter_of_every_collector_is_turned() -> None:
     assert set(TURNS) == {getattr(collectors, name) for name in collectors.__all__}
     for made, turns in TURNS.items():
-        # Every collector is offered the run's reward source; Offline says that it does not use it.
-        idle = {"reward"} if made is Offline else set()
-        assert set(inspect.signature(made).parameters) - idle == set(turns)
+        assert set(inspect.signature(made).parameters) == set(turns)

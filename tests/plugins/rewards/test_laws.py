@@ -44,6 +44,10 @@ SAMPLES = [
 ]
 
 
+RIGHT_OR_WRONG = {"answer"}
+"""Options with two scores and no more."""
+
+
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
     """Compose and instantiate an option as `reward=OPTION` does; each once, for some load a model."""
@@ -89,7 +93,9 @@ def test_an_option_obeys_the_laws(option: str, build: Callable[[str], Any]) -> N
     source = build(option)
     assert isinstance(source, RewardSource)
     scores = as_scores(source(SAMPLES), len(SAMPLES), option).total
-    assert len(scores[~scores.isnan()].unique()) > 1, "samples that all score alike would test nothing"
+    enough = 2 if option in RIGHT_OR_WRONG else 3
+    different = len(scores[~scores.isnan()].unique())
+    assert different >= enough, "samples that all score alike would test nothing"
     check_reward_source(source, SAMPLES)
 
 
