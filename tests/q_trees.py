@@ -1,4 +1,4 @@
-"""A tree of responses with random rewards and a random behaviour, solved in numpy: what Q-learning has to find.
+"""A tree of responses with random rewards and a random behaviour, solved in numpy: what Q has to become.
 
 Nothing here uses feedtune's formulas: `solve` and what it is given are written from the definitions.
 """

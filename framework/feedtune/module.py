@@ -6,13 +6,13 @@ import gc
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import lightning
 import torch
 from torch import Tensor, nn
 
+from feedtune.completion import SUPPLIES, complete
 from feedtune.contracts import Algorithm, Backbone, Buffer, Collector, Reference, Row
 from feedtune.distributed import gather_objects, sum_over_ranks
 from feedtune.errors import UserError, nearest
@@ -22,14 +22,9 @@ from feedtune.policy import Policy
 from feedtune.randomness import global_rng_state, set_global_rng_state
 from feedtune.references import reference_of
 from feedtune.rollout import RolloutLoader
-from feedtune.scoring import head_values, score_actions
 
 MakeOptimizer = Callable[[Iterable[Any]], torch.optim.Optimizer]
 MakeScheduler = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
-
-
-OWN_SUPPLIES = frozenset({"reference", "old_logp", "values"})
-"""Of what an algorithm may need, that which the module computes; the rest comes from the collector."""
 
 
 class TuningModule(lightning.LightningModule):
@@ -75,7 +70,7 @@ class TuningModule(lightning.LightningModule):
             init_heads(self.policy)
         algorithm.setup(self.policy)
         self.needs = algorithm.needs()
-        missing = self.needs - OWN_SUPPLIES - collector.supply(self.needs)
+        missing = self.needs - SUPPLIES - collector.supply(self.needs)
         if missing:
             raise UserError(
                 f"collector: {type(algorithm).__name__} needs {', '.join(sorted(missing))}, "
@@ -147,22 +142,10 @@ class TuningModule(lightning.LightningModule):
         return exp
 
     def _complete(self, exp: Experience) -> Experience:
-        """Add what the algorithm needs, and nothing else."""
-        if self.reference is not None:
-            exp = replace(exp, ref_logp=self.reference.logp(exp))
-        exact = exp.sampler_logp is not None and self._in_full_precision()
-        if "old_logp" in self.needs and exact and not self.collector.warped:
-            # In float32 the sampler's own numbers are exact; in bfloat16 cached decoding drifts.
-            exp = replace(exp, old_logp=exp.sampler_logp)
-        if "values" not in self.needs and ("old_logp" not in self.needs or exp.old_logp is not None):
-            return exp
-        scores = score_actions(self.policy, exp, with_entropy=False)
-        if "old_logp" in self.needs and exp.old_logp is None:
-            exp = replace(exp, old_logp=scores.logp)
-        if "values" in self.needs:
-            value, bootstrap = head_values(self.policy, "value", exp, scores.hidden)
-            exp = exp.with_(value=value, bootstrap=bootstrap)
-        return exp
+        """Add what the algorithm needs; in float32 the sampler's own log-probabilities are exact."""
+        # In bfloat16 cached decoding drifts from a pass over the whole row.
+        exact = exp.sampler_logp is not None and not self.collector.warped and self._in_full_precision()
+        return complete(exp, self.needs, self.policy, self.reference, sampler_exact=exact)
 
     def _in_full_precision(self) -> bool:
         """Whether every pass of the policy, with a cache or without, computes in float32 or wider."""

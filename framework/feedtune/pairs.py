@@ -8,7 +8,6 @@ gives all of these one form.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from os.path import commonprefix
 from typing import Any
 
 from feedtune.contracts import Row
@@ -93,7 +92,7 @@ def _has_prompt(row: Row) -> bool:
 def _split_texts(chosen: str, rejected: str, where: str) -> dict[str, str]:
     if chosen == rejected:
         raise UserError(f"{where}: 'chosen' and 'rejected' are the same, and there is no 'prompt'")
-    common = commonprefix([chosen, rejected])
+    common = chosen[: _common(chosen, rejected)]
     blanks = [at for at, letter in enumerate(common) if letter.isspace()]
     at = blanks[-1] if blanks else 0
     return {"prompt": chosen[:at], "chosen": chosen[at:], "rejected": rejected[at:]}
@@ -133,7 +132,7 @@ def _listed(answer: Any, what: str) -> list[Message]:
     return messages_of({"messages": answer if several else [answer]}, what)
 
 
-def _common(one: Sequence[Message], other: Sequence[Message]) -> int:
-    """Messages at the beginning that two conversations share."""
+def _common(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """How many letters or messages two answers share at their beginnings."""
     pairs = zip(one, other, strict=False)
     return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

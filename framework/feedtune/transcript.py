@@ -77,8 +77,8 @@ class Transcript:
         self._seen = observation
         if self.room < 1:
             raise UserError(
-                f"the first observation has {len(self.tokens)} tokens, which leaves no room in the backbone's "
-                f"context of {self.manner.context_length}"
+                f"the first observation has {len(self.tokens)} tokens, which leaves no room in the "
+                f"backbone's context of {self.manner.context_length}"
             )
 
     def say(self, token: int, logp: float) -> None:
@@ -149,7 +149,7 @@ class Talk:
         self._speaker: Speaker | None = None
 
     def turn(self, rows: Sequence[Transcript]) -> None:
-        """Everybody speaks one turn; those who have finished theirs wait. Always the same rows, until `keep`."""
+        """Everybody speaks one turn; rows that have finished theirs wait. The same rows until `keep`."""
         speaking = list(range(len(rows)))
         while speaking:
             speaker = self._read(rows)

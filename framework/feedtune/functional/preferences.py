@@ -67,8 +67,9 @@ def dpo_loss(delta: Tensor, beta: float, label_smoothing: float = 0.0) -> Tensor
 
 
 def hinge_loss(delta: Tensor, beta: float, label_smoothing: float = 0.0) -> Tensor:
-    """max(0, 1 - beta delta), any shape (Zhao et al. 2023, arXiv:2305.10425; Liu et al. 2024, arXiv:2309.06657).
+    """max(0, 1 - beta delta), any shape.
 
+    SLiC-HF (Zhao et al. 2023, arXiv:2305.10425) with log-ratios, as in Liu et al. 2024 (arXiv:2309.06657).
     Smoothed as `dpo_loss` is: (1 - e) max(0, 1 - beta delta) + e max(0, 1 + beta delta).
 
     >>> hinge_loss(torch.tensor([-5.0, 0.0, 20.0]), beta=0.1)
@@ -79,7 +80,7 @@ def hinge_loss(delta: Tensor, beta: float, label_smoothing: float = 0.0) -> Tens
 
 
 def ipo_loss(delta: Tensor, beta: float, label_smoothing: float = 0.0) -> Tensor:
-    """(delta - 1 / (2 beta))^2, any shape (Azar et al. 2023, arXiv:2310.12036, equation 17; their tau is beta).
+    """(delta - 1 / (2 beta))^2, any shape (Azar et al. 2023, arXiv:2310.12036, equation 17; beta is their tau).
 
     Smoothed as `dpo_loss` is: (1 - e) (delta - 1 / (2 beta))^2 + e (delta + 1 / (2 beta))^2.
 

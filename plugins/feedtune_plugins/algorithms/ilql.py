@@ -153,3 +153,6 @@ class ILQL(Algorithm):
     def _weight(self, advantage: Tensor) -> Tensor:
         """exp(awac_beta advantage), bounded, `[N]`."""
         return (self.awac_beta * advantage).exp().clamp(0, self.max_weight)
+
+    def after_step(self, policy: Policy) -> None:
+        self.target.follow(policy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import math
 from collections.abc import Mapping, Sequence
@@ -53,14 +54,16 @@ def unjudged(samples: Sequence[Sample]) -> Scores:
 
 
 def _spec(name: str, noun: str) -> gymnasium.envs.registration.EnvSpec:
-    module, _, _ = name.rpartition(":")
+    module, _, plain = name.rpartition(":")
     if module and not is_trusted(module):
         raise UserError(
             f"{noun}.env: the module '{module}' is not trusted. If you know what it does, add "
             f"trust=[{module.split('.')[0]}] on the command line"
         )
     try:
-        return gymnasium.spec(name)
+        if module:
+            importlib.import_module(module)
+        return gymnasium.spec(plain)
     except (gymnasium.error.Error, ImportError) as error:
         hint = nearest(name, gymnasium.registry)
         raise UserError(f"{noun}.env: cannot find '{name}': {one_line(error)}{hint}") from error

@@ -7,14 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import torch
 
-from feedtune.policy import Policy
-from feedtune.scoring import score_actions
 from feedtune.testing import oracle
 from feedtune.testing.oracle import NOWHERE, World
-from feedtune_plugins.backbones.ngram import NGram
-from feedtune_plugins.backbones.recurrent import Recurrent
 
 WORLDS: dict[str, Callable[[], World]] = {
     "tokens": lambda: World(vocab_size=3, length=2, seed=1),
@@ -367,70 +362,3 @@ def test_an_expectile_is_the_minimum_of_the_lopsided_square(level: float) -> Non
     if level == 0.5:
         assert m == pytest.approx(p @ values)
     assert oracle.expectile(np.array([2.0]), np.array([1.0]), level) == 2
-
-
-# At the border
-
-
-def test_experience_says_what_the_rows_say(world: World) -> None:
-    rows = world.rows[::-1]
-    exp = oracle.experience(rows, pad_id=world.eos)
-    for i, row in enumerate(rows):
-        assert exp.tokens[i][exp.mask[i]].tolist() == list(row.tokens)
-        assert exp.tokens[i][~exp.mask[i]].eq(world.eos).all()
-        assert exp.action[i][exp.mask[i]].tolist() == list(row.action)
-        assert exp.reward[i][exp.action[i]].tolist() == row.earned.tolist()
-    assert exp.score.tolist() == pytest.approx([row.score for row in rows])
-    assert exp.reward.dtype == torch.float64
-    assert exp.done.tolist() == [row.done for row in rows]
-    assert exp.ended.tolist() == [row.ended for row in rows]
-    assert exp.group.tolist() == [row.prompt for row in rows]
-    assert oracle.experience(rows[:2], group=[4, 4], width=9).tokens.shape == (2, 9)
-
-
-def test_rows_without_a_score_and_without_actions() -> None:
-    world, logits = two_tokens()
-    exp = oracle.experience([world.rows[0].unscored(), world.rows[0].silent(), world.rows[2]])
-    assert exp.scored.tolist() == [False, True, True]
-    assert exp.score.tolist() == [0, 9, 2]
-    assert exp.action.any(-1).tolist() == [False, False, True]
-    assert exp.reward[1].tolist() == [0, 0, 9]
-    assert oracle.token_logp(logits, world.rows[0].silent()).tolist() == []
-
-
-def table_of(world: World) -> NGram:
-    longest = max(len(row.tokens) for row in world.rows)
-    return NGram(vocab_size=world.vocab_size, n=longest + 1, buckets=6**longest).double()
-
-
-def test_a_table_thinks_as_the_world_does(world: World, logits: np.ndarray) -> None:
-    backbone = table_of(world)
-    table = oracle.Table(world, backbone)
-    table.write(backbone.table.weight, logits)
-    np.testing.assert_array_equal(table.read(backbone.table.weight), logits)
-    scores = score_actions(Policy(backbone), oracle.experience(world.rows))
-    expected = oracle.logp_tensor(world.rows, logits)
-    torch.testing.assert_close(scores.logp, expected, rtol=0, atol=1e-14)
-    (scores.logp.sum() * 0.5).backward()
-    weights = [np.full(len(row.states), 0.5) for row in world.rows]
-    gradient = backbone.table.weight.grad
-    assert gradient is not None
-    close(table.read(gradient), oracle.weighted_score(logits, world.rows, weights))
-
-
-def test_values_stand_where_the_code_expects_them() -> None:
-    world = WORLDS["truncated turns"]()
-    values = world.random_values(3)
-    before, after = oracle.value_tensors(world.rows, values)
-    for i, row in enumerate(world.rows):
-        places = np.flatnonzero(row.action)
-        assert before[i, places].tolist() == [values[world.index[row.tokens[:t]]] for t in places]
-        assert after[i].item() == (0.0 if row.ended else values[world.index[row.tokens]])
-
-
-def test_a_table_that_forgets_is_refused() -> None:
-    world = World(vocab_size=2, length=3)
-    with pytest.raises(ValueError, match="two states share a line"):
-        oracle.Table(world, NGram(vocab_size=2, n=2))
-    with pytest.raises(ValueError, match="expected a backbone that is a table"):
-        oracle.Table(world, Recurrent(vocab_size=2, cell="gru", embed_size=4, hidden_size=4, layers=1))

@@ -125,7 +125,9 @@ def test_the_penalty_in_the_reward_by_hand() -> None:
     close(oracle.reinforce(batch, beta=0.1)[0], np.array([5 - 2 * cost, 5 - cost]))
     close(oracle.reinforce(batch, beta=0.1, gamma=0.5)[0], np.array([2.5 - 1.5 * cost, 0.5 * (5 - cost)]))
     close(oracle.rloo(batch, beta=0.1)[0], np.full(2, 5 - 2 * cost))
-    close(oracle.remax(batch, [4.0], beta=0.1)[0], np.array([1 - 2 * cost, 1 - cost]))
+    close(oracle.remax(batch, [4.0], beta=0.1)[0], np.full(2, 1 - 2 * cost))
+    close(oracle.remax(batch, [4.0], beta=0.1, credit="to_go")[0], np.array([1 - 2 * cost, 1 - cost]))
+    close(oracle.reinforce(batch, beta=0.1, gamma=0.5, credit="row")[0], np.full(2, 2.5 - 1.5 * cost))
     close(oracle.a2c(batch, np.array([1.0, 2.0]), beta=0.1, lam=0)[0], np.array([1 - cost, 3 - cost]))
 
 
@@ -218,15 +220,19 @@ def divergence(estimator: str, k1: np.ndarray, ratio: np.ndarray) -> float:
     return float(
         {
             "k2": (k1**2 / 2).sum(),
+            "k2_row": k1.sum() ** 2 / 2,
             "k3": k3.sum(),
-            "ratio_k3": (ratio * k3).sum(),
-            "row_k2": k1.sum() ** 2 / 2,
-            "row_ratio_k3": ratio.prod() * k3.sum(),
+            "k3_token_ratio": (ratio * k3).sum(),
+            "k3_prefix_ratio": (ratio.cumprod() * k3).sum(),
+            "k3_row_ratio": ratio.prod() * k3.sum(),
         }[estimator]
     )
 
 
-@pytest.mark.parametrize("estimator", ["k2", "k3", "ratio_k3", "row_k2", "row_ratio_k3"])
+ESTIMATORS = ["k2", "k2_row", "k3", "k3_token_ratio", "k3_prefix_ratio", "k3_row_ratio"]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_weights_of_a_penalty_in_the_loss_are_slopes(estimator: Any) -> None:
     batch = far_apart()
 
@@ -266,19 +272,35 @@ def test_baselines_that_do_not_see_the_row_leave_the_gradient_of_the_return(gamm
         (3, {"baseline": "leave_one_out"}),
     ):
         close(expected(tree, size, lambda b, o=options: oracle.reinforce(b, gamma=gamma, **o)), exact)  # type: ignore
-    close(expected(tree, 1, lambda b: oracle.remax(b, [0.4], gamma=gamma)), exact)
+    for credit in ("row", "to_go"):
+        found = expected(tree, 1, lambda b, c=credit: oracle.remax(b, [0.4], gamma=gamma, credit=c))  # type: ignore
+        close(found, exact)
 
 
 @pytest.mark.parametrize("gamma", [1.0, 0.7])
 @pytest.mark.parametrize("size", [2, 3])
 def test_the_mean_baseline_takes_its_share(gamma: float, size: int) -> None:
-    """1/n of the row's own return from its first token on: at token t, where it counts gamma^t, gamma^t / n."""
+    """1/n of it, which at token t, where the row's whole return counts gamma^t again, is gamma^t / n."""
     tree = world()
     exact = -oracle.return_gradient(tree, tree.random_logits(2), gamma)
     share = np.array([1, gamma, gamma])[:, None] / size  # nothing said yet, 0, 1
     assert [len(state) for state in tree.states] == [1, 2, 2]
     mean = expected(tree, size, lambda b: oracle.reinforce(b, "mean", gamma=gamma))
     close(mean, (1 - share) * exact)
+    whole = expected(tree, size, lambda b: oracle.reinforce(b, "mean", gamma=gamma, credit="row"))
+    close(whole, (1 - 1 / size) * exact)
+
+
+def test_the_entropy_of_a_batch_has_its_slope() -> None:
+    batch = far_apart()
+    weights = [np.arange(1.0, 1 + len(row.states)) for row in batch.rows]
+
+    def entropy(logits: np.ndarray) -> float:
+        logp = oracle.log_softmax(logits)
+        per_state = -(np.exp(logp) * logp).sum(-1)
+        return float(sum(w @ per_state[row.states] for w, row in zip(weights, batch.rows, strict=True)))
+
+    close(batch.entropy_gradient(weights), oracle.finite_differences(entropy, batch.logits), atol=1e-8)
 
 
 def test_the_penalty_in_the_reward_is_the_rows_divergence() -> None:
@@ -296,10 +318,11 @@ def test_the_penalty_in_the_loss_is_the_stated_divergence() -> None:
     old, reference = tree.random_logits(2), tree.random_logits(4)
     for estimator, exact in {
         "k2": oracle.token_kl_gradient(tree, old, reference),
-        "ratio_k3": oracle.token_kl_gradient(tree, old, reference),
+        "k3_token_ratio": oracle.token_kl_gradient(tree, old, reference),
         "k3": oracle.token_kl_gradient(tree, old, reference, "reverse"),
-        "row_k2": oracle.row_kl_gradient(tree, old, reference),
-        "row_ratio_k3": oracle.row_kl_gradient(tree, old, reference),
+        "k2_row": oracle.row_kl_gradient(tree, old, reference),
+        "k3_prefix_ratio": oracle.row_kl_gradient(tree, old, reference),
+        "k3_row_ratio": oracle.row_kl_gradient(tree, old, reference),
     }.items():
         found = expected(tree, 1, lambda b, e=estimator: oracle.kl_in_loss(b, e, 0.3))  # type: ignore[misc, arg-type]
         close(found, 0.3 * exact)

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from feedtune.completion import complete
 from feedtune.contracts import Algorithm
 from feedtune.experience import Experience, from_rows
 from feedtune.policy import Policy
-from feedtune.scoring import head_values, score_actions
+from feedtune.scoring import score_actions
 from feedtune_plugins.backbones.ngram import NGram
 
 PROMPT, EOS = 1, 2
@@ -64,18 +65,11 @@ class World:
     def complete(self, exp: Experience, algorithm: Algorithm, policy: Policy) -> Experience:
         """With what the algorithm needs, as the module gives it."""
         needs = algorithm.needs()
-        with torch.no_grad():
-            scores = score_actions(policy, exp)
-            if "old_logp" in needs:
-                exp = replace(exp, old_logp=scores.logp)
-            if "reference" in needs:
-                exp = replace(exp, ref_logp=self.reference_logp(exp, policy.temperature))
-            if "values" in needs:
-                value, after = head_values(policy, "value", exp, scores.hidden)
-                exp = exp.with_(value=value, bootstrap=after)
-            if "greedy" in needs:  # the second row of the batch has none
-                score = torch.full((len(exp),), 0.25, dtype=torch.float64)
-                exp = exp.with_(greedy=score + 0.5 * exp.group)
+        exp = complete(exp, needs - {"reference"}, policy)
+        if "reference" in needs:
+            exp = replace(exp, ref_logp=self.reference_logp(exp, policy.temperature))
+        if "greedy" in needs:
+            exp = exp.with_(greedy=(0.25 + 0.5 * exp.group).double())
         return exp
 
     def reference_logp(self, exp: Experience, temperature: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,16 +16,25 @@ from feedtune.sampling import sample
 from feedtune_plugins import algorithms
 from feedtune_plugins.algorithms import (
     GAE,
+    ILQL,
+    Acting,
     Adaptive,
     CappedWeight,
     Clip,
+    DirectPreference,
+    FilteredImitation,
+    ILQLPolicy,
     KLPenalty,
+    LinearEpsilon,
     MonteCarlo,
     Overlong,
     PolicyGradient,
+    PriorPolicy,
     QLearning,
     QPolicy,
+    RewardModelling,
     SupervisedTuning,
+    TargetNetwork,
     ValueLoss,
 )
 
@@ -33,12 +43,15 @@ def fingerprint(world: Any, algorithm: Algorithm) -> list[float]:
     """What three rollouts with a step each compute: losses, gradients, targets, samples."""
     policy = world.policy(algorithm)
     algorithm.setup(policy)
-    if isinstance(policy, QPolicy):
-        policy.heads["q"].weight.data = world.weights.clone()  # type: ignore[assignment]
-        target = algorithm.target.policy  # type: ignore[union-attr]
-        target.heads["q"].weight.data = world.reference_weights.clone()  # type: ignore[union-attr]
+    if isinstance(policy, QPolicy | ILQLPolicy):
+        generator = torch.Generator().manual_seed(0)
+        target = [algorithm.target.heads] if algorithm.target else []  # type: ignore[union-attr]
+        for heads in (policy.heads, *target):
+            for name, outputs in policy.config["heads"].items():
+                heads[name].weight.data = torch.randn(16, outputs, generator=generator).double()
     exp = world.experience([3, 6, 0, 5, 1, 4])
-    exp = replace(exp, group=torch.tensor([0, 0, 0, 1, 1, 1]))
+    in_pairs = isinstance(algorithm, DirectPreference | RewardModelling)
+    exp = replace(exp, group=torch.tensor([0, 0, 1, 1, 2, 2] if in_pairs else [0, 0, 0, 1, 1, 1]))
     optimizer = torch.optim.SGD(policy.parameters(), lr=2.0)  # ratios leave [.5, 2]
     found: list[torch.Tensor] = []
     for rollout in range(3):
@@ -63,6 +76,12 @@ def fingerprint(world: Any, algorithm: Algorithm) -> list[float]:
 
 def pg(**parts: Any) -> PolicyGradient:
     return PolicyGradient(**{"advantage": MonteCarlo(), **parts})
+
+
+def q(**parts: Any) -> QLearning:
+    # A copy: a target network that another algorithm has used would remember it.
+    acting = Acting(temperature=0.5, epsilon=0.1)
+    return QLearning(**copy.deepcopy({"acting": acting, "target": TargetNetwork(), **parts}))
 
 
 def with_advantage(part: type) -> Callable[..., Algorithm]:
@@ -148,18 +167,58 @@ TURNS: dict[type, tuple[Callable[..., Algorithm], Mapping[str, tuple[Mapping[str
             "temperature": ({}, 1.0, 0.5),
         },
     ),
+    Acting: (
+        lambda **options: q(acting=Acting(**options)),
+        {"temperature": ({}, 0.5, 0.0), "epsilon": ({}, 0.1, 0.5)},
+    ),
+    LinearEpsilon: (
+        lambda **options: q(acting=Acting(epsilon=LinearEpsilon(**options))),
+        {"start": ({}, 1.0, 0.5), "end": ({}, 0.05, 0.5), "steps": ({}, 10, 20)},
+    ),
+    TargetNetwork: (
+        lambda **options: q(target=TargetNetwork(**options)),
+        {"polyak": ({}, 0.1, 0.9), "every": ({}, 1, 2)},
+    ),
     QLearning: (
-        QLearning,
+        q,
         {
+            "acting": ({}, Acting(temperature=0.5), Acting(temperature=1.0)),
             "gamma": ({}, 1.0, 0.5),
-            "double": ({}, True, False),
-            "polyak": ({}, 0.1, 0.9),
-            "target_every": ({}, 1, 2),
-            "temperature": ({}, 0.5, 1.0),
-            "epsilon": ({}, 0.0, 0.5),
+            "backup": ({}, "max", "double"),
+            "prior": ({"backup": "soft"}, "uniform", "reference"),
+            "n_step": ({}, 1, 2),
+            "dueling": ({}, False, True),
+            "conservative": ({}, 0.0, 0.5),
+            "aggregation": ({}, "token_mean", "sum"),
+            "target": ({}, None, TargetNetwork()),
+        },
+    ),
+    ILQL: (
+        lambda **options: ILQL(**copy.deepcopy({"target": TargetNetwork(), **options})),
+        {
+            "target": ({}, TargetNetwork(), TargetNetwork(polyak=0.5)),
+            "gamma": ({}, 1.0, 0.5),
+            "expectile": ({}, 0.5, 0.7),
+            "conservative": ({}, 0.0, 0.5),
+            "imitation": ({}, 1.0, 0.5),
+            "awac_beta": ({}, 0.0, 1.0),
+            "max_weight": ({"awac_beta": 1.0}, None, 0.5),
+            "beta": ({}, 0.0, 1.0),
+            "temperature": ({}, 1.0, 0.5),
         },
     ),
     SupervisedTuning: (SupervisedTuning, {}),
+    FilteredImitation: (FilteredImitation, {"keep": ({}, 1, 2), "temperature": ({}, 1.0, 0.5)}),
+    DirectPreference: (
+        DirectPreference,
+        {
+            "loss": ({}, "sigmoid", "ipo"),
+            "beta": ({}, 0.5, 1.0),
+            "label_smoothing": ({}, None, 0.1),
+            "temperature": ({}, 1.0, 0.5),
+        },
+    ),
+    RewardModelling: (RewardModelling, {"margin": ({}, 0.0, 0.5)}),
 }
 CASES = [(made, name) for made, (_, turns) in TURNS.items() for name in turns]
 
@@ -188,4 +247,4 @@ def test_every_parameter_is_turned() -> None:
 
 def test_every_public_class_is_here() -> None:
     public = {getattr(algorithms, name) for name in algorithms.__all__}
-    assert public - set(TURNS) == {QPolicy}  # which QLearning builds
+    assert public - set(TURNS) == {QPolicy, PriorPolicy, ILQLPolicy}  # which algorithms build

@@ -192,7 +192,7 @@ def test_the_prior_does_not_move() -> None:
 
 
 def conservative_optimum(mu: np.ndarray, y: np.ndarray, alpha: float) -> np.ndarray:
-    """The minimum over Q of sum_a mu_a [1/2 (Q_a - y_a)^2 + alpha (logsumexp Q - Q_a)], by Newton's method."""
+    """Minimum over Q of sum_a mu_a [1/2 (Q_a - y_a)^2 + alpha (logsumexp Q - Q_a)], by Newton's method."""
     q = y.copy()
     for _ in range(50):
         p = np.exp(q - q.max()) / np.exp(q - q.max()).sum()

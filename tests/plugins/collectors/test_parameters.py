@@ -10,11 +10,11 @@ import pytest
 
 from feedtune.contracts import Collector
 from feedtune_plugins import collectors
-from feedtune_plugins.collectors import Generate, Offline
+from feedtune_plugins.collectors import Generate, Offline, Pairs
 
 ROWS = [
-    {"prompt": "a b", "reference": "c d e", "reward": 1.0, "stars": 2.0},
-    {"prompt": "d", "reference": "f", "reward": 3.0, "stars": 5.0},
+    {"prompt": "a b", "reference": "c d e", "reward": 1.0, "stars": 2.0, "chosen": "c d e", "rejected": "f"},
+    {"prompt": "d", "reference": "f", "reward": 3.0, "stars": 5.0, "chosen": "f", "rejected": "a"},
 ]
 
 # class -> parameter -> (one value, another), made from the toolbox
@@ -38,6 +38,11 @@ TURNS: dict[type[Collector], Mapping[str, Callable[[Any], tuple[Any, Any]]]] = {
         "reward": lambda kit: (kit.judge([1.0] * 8), kit.judge([2.0] * 8)),
         "reward_column": lambda kit: ("reward", "stars"),
     },
+    Pairs: {
+        "codec": lambda kit: (kit.codec(), kit.codec(eos_ids=[kit.ids["f"]])),
+        "pairs": lambda kit: (1, 2),
+        "too_long": lambda kit: ("truncate", "drop"),
+    },
 }
 REST: dict[tuple[type[Collector], str], dict[str, Any]] = {
     (Offline, "reward"): {"rewards": "source", "rows": 2},
@@ -49,7 +54,7 @@ CASES = [(made, name) for made, turns in TURNS.items() for name in turns]
 
 def fingerprint(collector: Collector, kit: Any) -> list[Any]:
     """One collection: sizes, every tensor, metrics and records."""
-    items = collector.load(ROWS, context_length=5 if isinstance(collector, Offline) else None)
+    items = collector.load(ROWS, context_length=5 if isinstance(collector, Offline | Pairs) else None)
     plan = collector.plan(len(items), ranks=1)
     wanted = [items[i % len(items)] for i in range(plan.items)]
     rollout = collector.collect(wanted, kit.babbling(), kit.generator())
@@ -73,4 +78,6 @@ def test_turning_it_moves_something(kit: Any, made: type[Collector], name: str) 
 def test_every_parameter_of_every_collector_is_turned() -> None:
     assert set(TURNS) == {getattr(collectors, name) for name in collectors.__all__}
     for made, turns in TURNS.items():
-        assert set(inspect.signature(made).parameters) == set(turns)
+        # Every collector is offered the run's reward source; Pairs says that it does not use it.
+        idle = {"reward"} if made is Pairs else set()
+        assert set(inspect.signature(made).parameters) - idle == set(turns)

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
-from feedtune.testing.oracle.policies import token_logp, weighted_score
+from feedtune.testing.oracle.policies import log_softmax, token_logp, weighted_score
 from feedtune.testing.oracle.world import Floats, Row
 
 Ragged = list[Floats]
 Aggregation = Literal["row_sum", "row_mean", "token_mean", "constant"]
-Estimator = Literal["k2", "k3", "ratio_k3", "row_k2", "row_ratio_k3"]
+Estimator = Literal["k2", "k2_row", "k3", "k3_token_ratio", "k3_prefix_ratio", "k3_row_ratio"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,24 +44,24 @@ class Batch:
         """Each row's group."""
         return [row.prompt for row in self.rows] if self.group is None else list(self.group)
 
-    @property
+    @cached_property
     def logp(self) -> Ragged:
         """log pi under theta."""
         return [token_logp(self.logits, row) for row in self.rows]
 
-    @property
+    @cached_property
     def old_logp(self) -> Ragged:
         """log pi under theta_old."""
         return self.logp if self.old is None else [token_logp(self.old, row) for row in self.rows]
 
-    @property
+    @cached_property
     def ref_logp(self) -> Ragged:
         """log pi under the reference."""
         if self.reference is None:
             raise ValueError("a KL penalty needs a reference")
         return [token_logp(self.reference, row) for row in self.rows]
 
-    @property
+    @cached_property
     def ratio(self) -> Ragged:
         """pi / pi_old."""
         return [np.exp(new - old) for new, old in zip(self.logp, self.old_logp, strict=True)]
@@ -74,6 +75,17 @@ class Batch:
     def row_count(self) -> int:
         """Rows with action tokens."""
         return sum(len(row.states) > 0 for row in self.rows)
+
+    def entropy_gradient(self, weights: Ragged) -> Floats:
+        """sum_it w_it grad H(pi(. | s_it)) at theta, `[S, V]`: of an entropy bonus, visited states held."""
+        logp = log_softmax(self.logits)
+        p = np.exp(logp)
+        slope = -p * (logp - (p * logp).sum(-1, keepdims=True))  # -pi (log pi + H)
+        total = np.zeros_like(self.logits)
+        for row, weight in zip(self.rows, weights, strict=True):
+            for state, w in zip(row.states, weight, strict=True):
+                total[state] += w * slope[state]
+        return total
 
     def loss_gradient(self, weights: Ragged) -> Floats:
         """-sum_it w_it grad log pi_it at theta, `[S, V]`: the gradient of a loss with these weights."""
@@ -196,20 +208,23 @@ def clipped(ratio: Ragged, advantage: Ragged, low: float, high: float, dual: flo
 def kl_in_loss(batch: Batch, estimator: Estimator, beta: float) -> Ragged:
     """Weights of beta times an estimate of the KL that stands in the loss; k1 = log pi - log pi_ref.
 
-    k2 = k1^2/2: -k1. k3 = exp(-k1) - 1 + k1: -(1 - exp(-k1)). Token ratio x k3: -ratio k1, since the ratio's
-    own derivative adds k3. The row's k2 is that of the summed k1. Row ratio x k3: the row's ratio
-    times -(sum of k3 + 1 - exp(-k1)).
+    - k2 = k1^2 / 2: -k1; k2_row, of the row's summed k1: minus that sum;
+    - k3 = exp(-k1) - 1 + k1: -(1 - exp(-k1));
+    - k3 times the token's ratio: -ratio k1, since the ratio's own derivative adds k3;
+    - k3 times the ratio of all tokens up to it: -(that ratio (1 - exp(-k1)) + the sum of ratio k3 to go);
+    - k3 times the row's ratio: minus the row's ratio times (1 - exp(-k1) + the sum of k3).
     """
     found = []
     for logp, ref, ratio in zip(batch.logp, batch.ref_logp, batch.ratio, strict=True):
         k1 = logp - ref
-        k3 = np.exp(-k1) - 1 + k1
+        k3, prefix = np.exp(-k1) - 1 + k1, np.array([ratio[: t + 1].prod() for t in range(len(ratio))])
         gradient = {
             "k2": k1,
+            "k2_row": np.full(len(k1), k1.sum()),
             "k3": 1 - np.exp(-k1),
-            "ratio_k3": ratio * k1,
-            "row_k2": np.full(len(k1), k1.sum()),
-            "row_ratio_k3": ratio.prod() * (k3.sum() + 1 - np.exp(-k1)),
+            "k3_token_ratio": ratio * k1,
+            "k3_prefix_ratio": prefix * (1 - np.exp(-k1)) + to_go([prefix * k3])[0],
+            "k3_row_ratio": ratio.prod() * (1 - np.exp(-k1) + k3.sum()),
         }[estimator]
         found.append(-beta * gradient)
     return found

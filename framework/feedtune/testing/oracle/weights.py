@@ -37,6 +37,7 @@ from feedtune.testing.oracle.values import gae
 from feedtune.testing.oracle.world import Floats, World
 
 Baseline = Literal["none", "mean", "leave_one_out", "running", "value"]
+Credit = Literal["to_go", "row"]
 
 
 def reinforce(
@@ -48,9 +49,11 @@ def reinforce(
     values: Floats | None = None,
     beta: float = 0.0,
     grouped: bool = False,
+    credit: Credit = "to_go",
 ) -> Ragged:
     """gamma^t (G_t - b), rows averaged (Williams 1992); k1 in the reward.
 
+    Credit "row" gives every token the whole row's return, G_0 - b.
     b is 0, the mean return, the mean return of the others, a given number, or V(s_t) of `values` `[S]`, with
     which truncated rows go on. `grouped`: rows are compared with those of their own group only.
     """
@@ -69,7 +72,7 @@ def reinforce(
         elif baseline == "value":
             assert values is not None
             compared = values[row.states]
-        found.append(gamma ** np.arange(len(row.states)) * (gains[i] - compared))
+        found.append(_credited(gains[i], compared, gamma, credit))
     return aggregate(batch, found, "row_sum")
 
 
@@ -227,12 +230,17 @@ def reinforce_pp(
     return aggregate(batch, clipped(batch.ratio, advantage, low, high), "token_mean")
 
 
-def remax(batch: Batch, greedy_scores: Sequence[float], *, gamma: float = 1.0, beta: float = 0.0) -> Ragged:
-    """Return-to-go less the score of the greedy row of the same prompt, rows averaged (Li et al. 2024)."""
+def remax(
+    batch: Batch,
+    greedy_scores: Sequence[float],
+    *,
+    gamma: float = 1.0,
+    beta: float = 0.0,
+    credit: Credit = "row",
+) -> Ragged:
+    """The row's return less the score of the prompt's greedy row, rows averaged (Li et al. 2023)."""
     gains = to_go(penalised(batch, beta), gamma)
-    found = [
-        gamma ** np.arange(len(gain)) * (gain - best) for gain, best in zip(gains, greedy_scores, strict=True)
-    ]
+    found = [_credited(g, best, gamma, credit) for g, best in zip(gains, greedy_scores, strict=True)]
     return aggregate(batch, found, "row_sum")
 
 
@@ -263,6 +271,13 @@ def expected_gradient(
             here = float(np.prod(p[list(batch)])) / share
             total, weight = total + here * gradient(batch), weight + here
     return total / weight
+
+
+def _credited(gains: Floats, baseline: float | Floats, gamma: float, credit: Credit) -> Floats:
+    """gamma^t (G_t - b), or G_0 - b at every token."""
+    if credit == "row":
+        return np.full(len(gains), gains[0] if len(gains) else 0.0) - baseline
+    return np.asarray(gamma ** np.arange(len(gains)) * (gains - baseline))
 
 
 def _with_kl(batch: Batch, weights: Ragged, beta: float, estimator: Estimator) -> Ragged:

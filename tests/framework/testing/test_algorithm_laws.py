@@ -1,0 +1,139 @@
+"""The laws of algorithms catch those that break them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from feedtune.contracts import Algorithm, Backbone, Loss
+from feedtune.experience import Experience
+from feedtune.policy import Policy
+from feedtune.scoring import score_actions
+from feedtune.testing.algorithms import AlgorithmSuite
+
+
+class Plain(Algorithm):
+    """REINFORCE without a baseline: minus score times log-probability, rows averaged."""
+
+    def build_policy(self, make_backbone: Callable[[], Backbone]) -> Policy:
+        return Policy(make_backbone())
+
+    def loss(self, exp: Experience, policy: Policy) -> Loss:
+        logp = score_actions(policy, exp).logp.sum(-1)
+        return Loss(-(exp.score * logp)[exp.action.any(-1)].sum(), exp.row_count)
+
+
+class OwnMean(Plain):
+    """Divides by the rows of the minibatch, so that accumulation changes the step."""
+
+    def loss(self, exp: Experience, policy: Policy) -> Loss:
+        return Loss(super().loss(exp, policy).sum, float(len(exp)))
+
+
+class ReadsPads(Plain):
+    """Adds something for every column, pads too."""
+
+    def loss(self, exp: Experience, policy: Policy) -> Loss:
+        hidden, _ = policy(exp.tokens, exp.mask)
+        return Loss(super().loss(exp, policy).sum + hidden.sum(), exp.row_count)
+
+
+class ByPosition(Plain):
+    """Weighs rows by where they stand."""
+
+    def loss(self, exp: Experience, policy: Policy) -> Loss:
+        logp = score_actions(policy, exp).logp.sum(-1)
+        return Loss(-(exp.score * logp * torch.arange(len(exp))).sum(), exp.row_count)
+
+
+class ByGroupNumber(Plain):
+    """Takes the number of a group for a quantity."""
+
+    def loss(self, exp: Experience, policy: Policy) -> Loss:
+        logp = score_actions(policy, exp).logp.sum(-1)
+        return Loss(-(exp.score * logp * exp.group).sum(), exp.row_count)
+
+
+class CountsTheUnscored(Plain):
+    """Subtracts a mean score to which rows without a score add zeros."""
+
+    def loss(self, exp: Experience, policy: Policy) -> Loss:
+        logp = score_actions(policy, exp).logp.sum(-1)
+        return Loss(-((exp.score - exp.extra["mean"]) * logp).sum(), exp.row_count)
+
+    def prepare(self, exp: Experience, policy: Policy) -> tuple[Experience, dict[str, float]]:
+        return exp.with_(mean=exp.score.mean().expand(len(exp))), {}
+
+
+class Forgets(Plain):
+    """Learns less after every step, and does not write down how many there were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
+
+    def loss(self, exp: Experience, policy: Policy) -> Loss:
+        return Loss(super().loss(exp, policy).sum / (1 + self.steps), exp.row_count)
+
+    def after_step(self, policy: Policy) -> None:
+        self.steps += 1
+
+
+class Infinite(Plain):
+    """Divides by something that an empty response makes 0."""
+
+    def loss(self, exp: Experience, policy: Policy) -> Loss:
+        logp = score_actions(policy, exp).logp.sum(-1)
+        return Loss(-(exp.score * logp / exp.action.sum(-1)).sum(), exp.row_count)
+
+
+class Reads(Plain):
+    """Reads what it did not ask for."""
+
+    def loss(self, exp: Experience, policy: Policy) -> Loss:
+        logp = score_actions(policy, exp).logp.sum(-1)
+        return Loss(-((exp.score - exp.extra["greedy"]) * logp).sum(), exp.row_count)
+
+
+class Nothing(Plain):
+    """Has a loss that no weight moves."""
+
+    def loss(self, exp: Experience, policy: Policy) -> Loss:
+        return Loss(super().loss(exp, policy).sum * 0, exp.row_count)
+
+
+def suite_of(algorithm: type[Algorithm]) -> AlgorithmSuite:
+    class Suite(AlgorithmSuite):
+        def make(self) -> Algorithm:
+            return algorithm()
+
+    return Suite()
+
+
+LAWS = sorted(name for name in dir(AlgorithmSuite) if name.startswith("test_"))
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_a_right_one_passes(law: str) -> None:
+    getattr(suite_of(Plain), law)()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "law"),
+    [
+        (OwnMean, "test_micro_batches_add_up"),
+        (ReadsPads, "test_pads_leave_no_trace"),
+        (ByPosition, "test_rows_may_stand_in_any_order"),
+        (ByGroupNumber, "test_group_numbers_are_only_names"),
+        (CountsTheUnscored, "test_a_row_without_a_score_is_as_good_as_absent"),
+        (Forgets, "test_its_state_is_all_of_its_memory"),
+        (Infinite, "test_an_empty_response_is_harmless"),
+        (Reads, "test_needs_are_all_that_it_reads"),
+        (Nothing, "test_it_learns_from_a_rollout"),
+    ],
+)
+def test_a_broken_one_is_caught(algorithm: type[Algorithm], law: str) -> None:
+    with pytest.raises((AssertionError, KeyError)):
+        getattr(suite_of(algorithm), law)()

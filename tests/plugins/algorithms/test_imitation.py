@@ -1,0 +1,153 @@
+"""Filtered imitation: what is kept of each group, and in which proportions, by enumeration."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from feedtune.errors import UserError
+from feedtune.experience import Experience, from_rows
+from feedtune_plugins.algorithms import FilteredImitation, SupervisedTuning
+
+
+def scored(world: Any, rows: Any, scores: Any, group: Any) -> Experience:
+    said = [world.responses[i] for i in rows]
+    return from_rows(
+        [[1, *r] for r in said], [[False, *[True] * len(r)] for r in said], scores=scores, group=group
+    )
+
+
+def best_of(p: Tensor, rewards: Tensor, n: int) -> Tensor:
+    """P(the best of n draws from p is this response), where the first of equals is taken.
+
+    All n are worth at most r with probability F(r)^n, and all less with F(r-)^n. Among equals the first to
+    be drawn is one of them as likely as each is.
+    """
+    at_most = torch.stack([p[rewards <= r].sum() for r in rewards])
+    below = torch.stack([p[rewards < r].sum() for r in rewards])
+    equals = torch.stack([p[rewards == r].sum() for r in rewards])
+    return p / equals * (at_most**n - below**n)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_what_is_kept_is_distributed_as_the_best_of_n(world: Any, n: int, ties: bool) -> None:
+    algorithm = FilteredImitation(keep=1)
+    policy = world.policy(algorithm)
+    p = world.row_logps(policy).detach().exp()
+    rewards = world.returns(1.0)
+    rewards = rewards.round() if ties else rewards
+    assert (len(rewards.unique()) < 7) == ties
+    found = torch.zeros(7, dtype=torch.float64)
+    draws = list(itertools.product(range(7), repeat=n))
+    # All draws at once: each is a group of its own.
+    rows = [row for draw in draws for row in draw]
+    groups = [number for number in range(len(draws)) for _ in range(n)]
+    for start in range(0, len(rows), 343 * n):  # in parts, for the memory
+        part = slice(start, start + 343 * n)
+        exp, _ = algorithm.prepare(
+            scored(world, rows[part], rewards[rows[part]].tolist(), groups[part]), policy
+        )
+        for place in exp.action.any(-1).nonzero().flatten().tolist():
+            first = start + place - place % n
+            found[rows[start + place]] += p[rows[first : first + n]].prod()
+    torch.testing.assert_close(found, best_of(p, rewards, n), atol=1e-12, rtol=0)
+
+
+def test_the_mean_gradient_is_the_imitation_of_the_best(world: Any) -> None:
+    """Each batch averages over the tokens of the response that it keeps."""
+    algorithm = FilteredImitation(keep=1)
+    policy = world.policy(algorithm)
+    table = policy.backbone.table.weight
+    p, rewards = world.row_logps(policy).detach().exp(), world.returns(1.0)
+    found = torch.zeros_like(table)
+    for draw in itertools.product(range(7), repeat=3):
+        ready, _ = algorithm.prepare(scored(world, draw, rewards[list(draw)].tolist(), [0, 0, 0]), policy)
+        loss = algorithm.loss(ready, policy)
+        found += p[list(draw)].prod() * torch.autograd.grad(loss.sum / loss.denominator, [table])[0]
+    lengths = torch.tensor([len(r) for r in world.responses])
+    nll = -(best_of(p, rewards, 3) * world.row_logps(policy) / lengths).sum()
+    (exact,) = torch.autograd.grad(nll, [table])
+    assert exact.abs().max() > 1e-3
+    torch.testing.assert_close(found, exact, atol=1e-12, rtol=1e-10)
+
+
+def kept(world: Any, keep: int, scores: list[float], group: list[int]) -> tuple[list[int], dict[str, float]]:
+    algorithm = FilteredImitation(keep=keep)
+    exp, metrics = algorithm.prepare(
+        scored(world, range(len(scores)), scores, group), world.policy(algorithm)
+    )
+    return exp.action.any(-1).nonzero().flatten().tolist(), dict(metrics)
+
+
+def test_what_is_kept_by_hand(world: Any) -> None:
+    scores, group = [1.0, 3.0, 3.0, 2.0, 5.0, 4.0], [0, 0, 0, 0, 1, 1]
+    assert kept(world, 1, scores, group) == ([1, 4], {"rollout/kept_reward": 4.0})  # the first of two 3s
+    assert kept(world, 2, scores, group) == ([1, 2, 4, 5], {"rollout/kept_reward": 3.75})
+    assert kept(world, 9, scores, group) == ([0, 1, 2, 3, 4, 5], {"rollout/kept_reward": 3.0})
+
+
+def test_rows_without_a_score_are_never_kept(world: Any) -> None:
+    nan = math.nan
+    found, metrics = kept(world, 2, [nan, 1.0, 2.0, nan, -1.0, nan], [0, 0, 0, 1, 1, 2])
+    assert found == [1, 2, 4]  # of a group without scores none
+    assert metrics == {"rollout/kept_reward": pytest.approx(2 / 3)}
+    found, metrics = kept(world, 2, [nan, nan], [0, 0])
+    assert found == []
+    assert math.isnan(metrics["rollout/kept_reward"])
+
+
+def prepared(world: Any, order: list[int]) -> tuple[Any, Experience, Any]:
+    algorithm = FilteredImitation(keep=2)
+    policy = world.policy(algorithm)
+    scores = [0.5, 2.0, 1.5, -1.0, 3.0, 2.5]
+    exp = scored(world, order, [scores[i] for i in order], [i // 3 for i in order])
+    exp, _ = algorithm.prepare(exp, policy)
+    return algorithm, exp, policy
+
+
+def mean_gradient(algorithm: Any, parts: list[Experience], policy: Any) -> Tensor:
+    """As the loader has it: all micro-batches are divided by the step's tokens."""
+    tokens = float(sum(part.action.sum() for part in parts))
+    losses = [algorithm.loss(replace(part, step_tokens=tokens), policy) for part in parts]
+    total = torch.stack([loss.sum / loss.denominator for loss in losses]).sum()
+    (gradient,) = torch.autograd.grad(total, [policy.backbone.table.weight])
+    return gradient
+
+
+def test_it_is_supervised_tuning_on_the_kept_rows(world: Any) -> None:
+    algorithm, exp, policy = prepared(world, [0, 1, 2, 3, 4, 5])
+    found = mean_gradient(algorithm, [exp], policy)
+    tuning = SupervisedTuning()
+    alone = mean_gradient(tuning, [scored(world, [1, 2, 4, 5], None, None)], policy)
+    assert found.abs().max() > 1e-3
+    torch.testing.assert_close(found, alone, atol=1e-14, rtol=1e-12)
+
+
+def test_micro_batches_and_the_order_of_rows_change_nothing(world: Any) -> None:
+    algorithm, exp, policy = prepared(world, [0, 1, 2, 3, 4, 5])
+    whole = mean_gradient(algorithm, [exp], policy)
+    for parts in ([[0, 1, 2], [3, 4, 5]], [[0, 3], [5, 4, 1, 2]]):  # the first of these keeps nothing
+        pieces = [exp[torch.tensor(part)].trim() for part in parts]
+        torch.testing.assert_close(mean_gradient(algorithm, pieces, policy), whole, atol=1e-14, rtol=1e-12)
+    _, shuffled, _ = prepared(world, [4, 0, 5, 2, 3, 1])
+    torch.testing.assert_close(mean_gradient(algorithm, [shuffled], policy), whole, atol=1e-14, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"keep": 0}, "algorithm.keep: expected at least 1, got 0"),
+        ({"temperature": 0.0}, "algorithm.temperature: expected a number above 0, got 0.0"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        FilteredImitation(**options)
+    assert str(caught.value) == message
