@@ -31,7 +31,7 @@ def grpo(eps: float = 1e-12) -> MonteCarlo:
 
 
 def test_three_readings_of_one_group() -> None:
-    """Scores 0 0 0 1: mean 1/4, sample deviation sqrt((3/16 + 9/16) / 3) = 1/2; the others' means 1/3 and 0."""
+    """Scores 0 0 0 1: mean 1/4, deviation sqrt((3/16 + 9/16) / 3) = 1/2; the others' means 1/3 and 0."""
     exp = rows([0.0, 0.0, 0.0, 1.0], [0] * 4)
     assert of_rows(grpo(), exp) == pytest.approx([-0.5, -0.5, -0.5, 1.5])
     centred = MonteCarlo(credit="row", baseline="mean", scope="group")
