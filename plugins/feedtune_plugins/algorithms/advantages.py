@@ -73,7 +73,7 @@ class MonteCarlo(AdvantageEstimator):
         scale: "none"; "rows" divides by the sample deviation of the returns in scope, plus eps (GRPO), and
             gives 0 to groups whose raw scores are all the same; "tokens" whitens over the action tokens of
             the rollout (REINFORCE++).
-        eps: added to the deviation that scale "rows" divides by, above 0.
+        eps: added to the deviation that a scale divides by, above 0.
     """
 
     running: Tensor
@@ -117,7 +117,7 @@ class MonteCarlo(AdvantageEstimator):
             advantage = advantage * self.gamma ** action_index(exp.action).to(returns.dtype)
         advantage = torch.where(exp.action, advantage, 0)
         if self.scale == "tokens":
-            advantage = whiten(advantage, exp.action)
+            advantage = whiten(advantage, exp.action, self.eps)
         return Advantages(advantage, returns, {"rollout/baseline": float(compared)})
 
     def _credited(self, exp: Experience, returns: Tensor, total: Tensor) -> Tensor:
@@ -197,4 +197,5 @@ def _row_return(exp: Experience, reward: Tensor, returns: Tensor) -> Tensor:
 def _greedy_score(exp: Experience) -> Tensor:
     """The greedy response's score, `[B]`; where the source had no opinion, the mean of those it had."""
     found = exp.extra["greedy"]
-    return torch.where(found.isnan(), found.nanmean().nan_to_num(0.0), found)
+    others = peer_mean(found.nan_to_num(0.0), ~found.isnan(), None)
+    return torch.where(found.isnan(), others, found)

@@ -108,7 +108,7 @@ def test_the_greedy_score_is_the_baseline_of_its_prompt() -> None:
 def test_tokens_are_whitened_together() -> None:
     """Row 0 has two tokens of return 3, row 1 one of 0: mean 2, sample variance (1 + 1 + 4) / 2 = 3."""
     exp = from_rows([[1, 2, 3], [1, 2]], [[F, T, T], [F, T]], scores=[3.0, 0.0])
-    found = MonteCarlo(baseline="none", scale="tokens")(exp, exp.reward)
+    found = MonteCarlo(baseline="none", scale="tokens", eps=1e-12)(exp, exp.reward)
     root = math.sqrt(3)
     assert found.advantage.flatten().tolist() == pytest.approx([0, 1 / root, 1 / root, 0, -2 / root, 0])
     assert found.returns.tolist() == [[0, 3, 3], [0, 0, 0]]
