@@ -47,6 +47,8 @@ def overrides(data: Path, backbone: str, algorithm: str, *more: str) -> list[str
     rollout = ROLLOUT if "responses" in collector else ["collector.rows=8"]
     if collector.get("group_size", 1) > 4:
         rollout = [*rollout, "collector.group_size=4"]
+    if collector.get("rewards") == "column":
+        rollout = [*rollout, "collector.rewards=source"]  # the rows bring no number: the source scores them
     if algorithm == "dapo":
         rollout = [*rollout, "algorithm.overlong.margin=2"]
     return [

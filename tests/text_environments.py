@@ -1,4 +1,4 @@
-"""Text environments of another author, registered with Gymnasium as `tests/...`, and a codec that spells them."""
+"""Text environments of another author, registered with Gymnasium as `tests/...`, and a codec for them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Parrot(gymnasium.Env[str, str]):
     def step(self, action: str) -> Step:
         self.left -= 1
         self.heard.append(action)
-        new = " " + " ".join(self._word() for _ in range(int(self.np_random.integers(3))))
+        new = " " + " ".join(self._word() for _ in range(int(self.np_random.integers(1, 3))))
         self.text += action + new
         over = bool(self.np_random.random() < 0.15)
         pay = self.pay * len(action)
@@ -90,7 +90,9 @@ class Broken(gymnasium.Env[str, str]):
             raise RuntimeError("no screen")
         self.how = how
         self.observation_space: Any = Box(0, 1) if how == "observation" else Text(9)
-        self.action_space: Any = Box(0, 1) if how == "action" else Text(9, min_length=0)
+        self.action_space: Any = (
+            Box(0, 1) if how == "action" else Text(99, min_length=0, charset=string.printable)
+        )
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[str, dict[str, Any]]:
         super().reset(seed=seed)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from feedtune.completion import complete
+from feedtune.completion import SUPPLIES, complete
 from feedtune.contracts import Algorithm, Backbone, Buffer, Reference
 from feedtune.errors import UserError
 from feedtune.experience import Experience
@@ -17,7 +17,6 @@ from feedtune.sampling import Decoding
 from feedtune.text import Codec
 from feedtune.transcript import Manner, Observe, Step, Talk, Transcript, as_experience
 
-SUPPLIED = frozenset({"reference", "old_logp", "values"})
 ACT, LEARN = range(2)  # what a generator is for
 
 
@@ -66,7 +65,7 @@ class Agent:
         decoding: Decoding | None = None,
         seed: int = 0,
     ) -> None:
-        missing = algorithm.needs() - SUPPLIED
+        missing = algorithm.needs() - SUPPLIES
         if missing:
             raise UserError(
                 f"{type(algorithm).__name__} needs {', '.join(sorted(missing))}, which an agent has not"
@@ -148,9 +147,8 @@ class Agent:
         exact = not self.decoding.warped and all(w.dtype in (torch.float32, torch.float64) for w in weights)
         self.policy.eval()
         with torch.no_grad():
-            exp = complete(
-                exp.to(weights[0].device), self.algorithm.needs(), self.policy, self.reference, exact
-            )
+            exp = exp.to(weights[0].device)
+            exp = complete(exp, self.algorithm.needs(), self.policy, self.reference, sampler_exact=exact)
             exp, prepared = self.algorithm.prepare(exp, self.policy)
         self.metrics = dict(prepared)
         self._updates += 1

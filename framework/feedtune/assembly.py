@@ -12,7 +12,7 @@ from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from feedtune.config_types import fits, wrong_type
-from feedtune.configs import build, check, to_plain, trust
+from feedtune.configs import build, check, said_of_origin, to_plain, trust
 from feedtune.contracts import Backbone, Collector, RewardSource, Row, Sample, Scores, Task
 from feedtune.errors import UserError
 from feedtune.evaluation import EvaluationOptions
@@ -80,12 +80,13 @@ class Assembly:
         return rows
 
 
-def checked(config: DictConfig, folder: Path) -> DictConfig:
+def checked(config: DictConfig, folder: Path, typed: Sequence[str] = ()) -> DictConfig:
     """The config, after every check that needs no data; `init_from` has brought its backbone.
 
     Args:
         config: composed from conf/train.yaml; it stays as it is.
         folder: of the run, which becomes `run_dir`.
+        typed: the overrides that the user gave, as far as they are known.
     """
     config = config.copy()
     OmegaConf.set_struct(config, False)
@@ -100,7 +101,7 @@ def checked(config: DictConfig, folder: Path) -> DictConfig:
     check(config, TOP_LEVEL, GROUPS)
     if not 0 <= config.seed < SEEDS:
         raise UserError(f"seed: expected a whole number from 0 to {SEEDS - 1}, got {config.seed}")
-    return choose_parts(config)
+    return choose_parts(config, typed)
 
 
 def assemble(config: DictConfig, codec: Codec | None = None) -> Assembly:
@@ -143,7 +144,10 @@ def _codec(config: DictConfig, rows: Sequence[Row], export: Path | None) -> Code
     """That of `init_from`, unless the user chose a tokenizer, which then has to spell as that one does."""
     if export is not None and not config.tokenizer:
         return Codec.load(export)
-    codec: Codec = build(config.tokenizer, "tokenizer").build(lambda: texts_of(rows))
+    try:
+        codec: Codec = build(config.tokenizer, "tokenizer").build(lambda: texts_of(rows))
+    except UserError as error:
+        raise UserError(said_of_origin(config, str(error))) from error
     if config.init_from is not None:
         check_fits(codec, export or Path(config.init_from), config.init_from)
     return codec

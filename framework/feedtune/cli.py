@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
-    from feedtune.errors import UserError
+    from feedtune.errors import Interrupted, UserError
 
     # Hydra would print its own message and exit with 1; so it hands the exception to us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -71,8 +71,8 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader has seen enough, as in `feedtune train --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        print("feedtune: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as end:
+        print(f"feedtune: {end if isinstance(end, Interrupted) else 'interrupted'}", file=sys.stderr)
         return 130
 
 

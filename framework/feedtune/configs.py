@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from inspect import Parameter
 from typing import Any, get_type_hints
 
 from hydra import compose, initialize_config_dir
@@ -166,6 +168,24 @@ def to_plain(config: Any) -> Any:
         raise UserError(f"{error.full_key}: {reason}") from error
 
 
+def said_of_origin(config: DictConfig, message: str) -> str:
+    """A message that begins with a key, about the key that this one takes its value from, if it does.
+
+    >>> taken = OmegaConf.create({"backbone": {"name": "x"}, "tokenizer": {"name": "${backbone.name}"}})
+    >>> said_of_origin(taken, "tokenizer.name: no folder 'x'")
+    "backbone.name: no folder 'x'"
+    """
+    key, colon, rest = message.partition(":")
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if re.fullmatch(r"[\w.]+", parent) else None
+    if not isinstance(node, DictConfig):
+        return message
+    raw = OmegaConf.to_container(node, resolve=False)
+    value = raw.get(name) if isinstance(raw, dict) else None
+    origin = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
+    return f"{origin[1]}{colon}{rest}" if origin else message
+
+
 def _targets(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every mapping with a `_target_`, with its full key, outermost first."""
     if isinstance(node, dict):
@@ -215,7 +235,9 @@ def _signature_problems(target: Callable[..., Any], node: Mapping[str, Any], key
             continue
         if name not in parameters:
             if not open_ended:
-                problems.append(f"{key}.{name}: unknown key.{nearest(str(name), parameters)}")
+                known = [p for p in parameters if p in node or parameters[p].default is not Parameter.empty]
+                hint = nearest(str(name), known)
+                problems.append(f"{key}.{name}: unknown key.{hint} It has: {', '.join(known)}")
         elif name in hints:
             problems += _value_problems(value, hints[name], f"{key}.{name}")
     return problems

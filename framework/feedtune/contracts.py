@@ -146,6 +146,9 @@ class Rollout:
 class Collector(ABC):
     """How experience comes about: by generating and scoring, by reading logs, by acting in an environment."""
 
+    on_policy: ClassVar[bool] = True
+    """Whether the policy, as it is now, says what is collected; False: it is read from somewhere."""
+
     warped: bool = False  # whether it draws from less than the policy's whole distribution (top-p, top-k)
 
     def supply(self, needs: frozenset[str]) -> frozenset[str]:
@@ -167,6 +170,9 @@ class Collector(ABC):
 
 class Buffer(ABC):
     """What happens to experience between its collection and the optimiser. Groups are never split."""
+
+    on_policy: ClassVar[bool] = True
+    """Whether minibatches are of the last collection alone; False: older ones, of older policies, come again."""
 
     @abstractmethod
     def steps(self, rows: int) -> int:

@@ -78,7 +78,8 @@ def messages_of(row: Row, where: str) -> list[Message]:
     name = "messages" if row.get("messages") is not None else "prompt"
     value = row[name]
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise UserError(f"{where}: '{name}' must be a list of messages, got {_kind(value)}")
+        wanted = "text or a list of messages" if name == "prompt" else "a list of messages"
+        raise UserError(f"{where}: '{name}' must be {wanted}, got {_kind(value)}")
     if not value:
         raise UserError(f"{where}: '{name}' is empty, expected at least one message")
     return [_message(message, f"{where}: message {i}") for i, message in enumerate(value, start=1)]

@@ -18,6 +18,10 @@ class UserError(Exception):
     """
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in a run, with what the user may do next. The command line prints it and exits with 130."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint such as " Did you mean 'ppo'?", or nothing where no known name is close.
 

@@ -49,7 +49,7 @@ def explain(error: Exception, overrides: Sequence[str] = (), config_name: str = 
     if ambiguous:
         key, _, values = ambiguous[1].partition("=")
         return f"{key}={values}: to run once with each, add --multirun; for a list, write '{key}=[{values}]'"
-    unknown = re.search(r"Could not override '([^']+)'", text)
+    unknown = re.match(r"Could not override '([^']+)'", text)  # "In 'x': ..." is about a file's own defaults
     if unknown:
         return _unknown_key(unknown[1], overrides, config_name)
     lines = [line.strip() for line in text.splitlines() if line.strip()]

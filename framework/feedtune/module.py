@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from feedtune.completion import SUPPLIES, complete
-from feedtune.contracts import Algorithm, Backbone, Buffer, Collector, Reference, Row
+from feedtune.contracts import Algorithm, Backbone, Buffer, Collector, Loss, Reference, Row
 from feedtune.distributed import gather_objects, sum_over_ranks
 from feedtune.errors import UserError, nearest
 from feedtune.experience import Experience
@@ -58,12 +59,7 @@ class TuningModule(lightning.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if algorithm.on_policy and collector.warped:
-            raise UserError(
-                "collector.decoding: greedy, top_k, top_p and repetition_penalty draw from another "
-                f"distribution than the policy's own, on which {type(algorithm).__name__} depends. "
-                "Leave them to `feedtune generate` and `feedtune evaluate`."
-            )
+        _check_on_policy(algorithm, collector, buffer)
         self.algorithm, self.collector, self.buffer = algorithm, collector, buffer
         self.policy: Policy = algorithm.build_policy(make_backbone)
         if init_heads is not None:
@@ -158,8 +154,24 @@ class TuningModule(lightning.LightningModule):
     def training_step(self, batch: Experience, batch_idx: int) -> Tensor:
         """The loss of one minibatch; Lightning's division by micro-batches and ranks cancels."""
         loss = self.algorithm.loss(batch, self.policy)
+        self._check_finite(loss)
         self.metrics.add(loss.metrics, weight=len(batch))
         return loss.sum / loss.denominator * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
+
+    def _check_finite(self, loss: Loss) -> None:
+        """Stop on all ranks where the loss of any is not finite: its step would leave no weight whole."""
+        broken = sum_over_ranks((~loss.sum.detach().isfinite()).float())
+        if not broken:
+            return
+        names = [name for name, value in loss.metrics.items() if not math.isfinite(float(value))]
+        raise UserError(self._diverged(f"{', '.join(names) or 'the loss'} {'are' if names[1:] else 'is'}"))
+
+    def _diverged(self, what: str) -> str:
+        place = f"epoch {self.trainer.current_epoch}, optimiser step {self.trainer.global_step}"
+        return (
+            f"training diverged: {what} not finite at {place}. Try a lower optimizer.lr, "
+            "trainer.gradient_clip_val=1.0 or trainer.precision=32-true; nothing of this state was saved"
+        )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One optimiser step, then the algorithm's own (not after each micro-batch)."""
@@ -230,7 +242,12 @@ class TuningModule(lightning.LightningModule):
         gc.freeze()  # the task's rows stay; looking through them at every collection costs more than a step
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the loader's place and the generators of every rank; leave out weights that can be rebuilt."""
+        """Add the loader's place and the generators of every rank; leave out weights that can be rebuilt.
+
+        Raises:
+            UserError: a weight is not finite, so nobody could go on from here.
+        """
+        self.check_weights()
         own = {
             "loader": self.loader.state_dict() if self.loader else {},
             "rng": global_rng_state(),
@@ -258,6 +275,13 @@ class TuningModule(lightning.LightningModule):
         self.epoch_records = list(mine["records"])
         self._resumed = state
 
+    def check_weights(self) -> None:
+        """Raise a `UserError` if a weight of the policy is not finite. The last step may have been too wide."""
+        broken = [name for name, weight in self.policy.named_parameters() if not weight.isfinite().all()]
+        if broken:
+            more = f" and {len(broken) - 1} more" if broken[1:] else ""
+            raise UserError(self._diverged(f"the weight {broken[0]}{more} {'are' if more else 'is'}"))
+
     def _rebuilt_keys(self) -> list[str]:
         return [
             f"{prefix}.{key}" if prefix else key
@@ -270,6 +294,29 @@ class TuningModule(lightning.LightningModule):
 def trainable_parameters(module: nn.Module) -> int:
     """Number of weights that training changes."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def _check_on_policy(algorithm: Algorithm, collector: Collector, buffer: Buffer) -> None:
+    """Refuse what draws, or keeps, other tokens than those that the policy as it is now would say."""
+    if not algorithm.on_policy:
+        return
+    name = type(algorithm).__name__
+    if not collector.on_policy:
+        raise UserError(
+            f"collector: {type(collector).__name__} reads what others said, but {name} is right only for what "
+            "the policy itself says. Leave the collector out: the algorithm brings one that samples"
+        )
+    if not buffer.on_policy:
+        raise UserError(
+            f"buffer: {type(buffer).__name__} brings back what earlier policies said, but {name} is right only "
+            "for the newest rollout. Leave the buffer out: the algorithm brings its own"
+        )
+    if collector.warped:
+        raise UserError(
+            "collector.decoding: greedy, top_k, top_p and repetition_penalty draw from another "
+            f"distribution than the policy's own, on which {name} depends. "
+            "Leave them to `feedtune generate` and `feedtune evaluate`."
+        )
 
 
 def _check_options(options: Mapping[str, Mapping[str, Any]], optimizer: torch.optim.Optimizer) -> None:

@@ -119,9 +119,10 @@ def _split_messages(row: Row, where: str) -> Row:
 
 def _before(row: Row, where: str) -> list[Message]:
     prompt = row.get("prompt")
-    if row.get("messages") is None and isinstance(prompt, str):
+    if isinstance(prompt, str):
         return [{"role": "user", "content": check_text(prompt, f"{where}: 'prompt'")}]
-    return messages_of(row, where)
+    # Beside a prompt, `messages` often is the whole conversation with the chosen answer.
+    return messages_of(row if prompt is None else {"prompt": prompt}, where)
 
 
 def _listed(answer: Any, what: str) -> list[Message]:

@@ -116,7 +116,8 @@ def pad_right(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tens
 class Speaker:
     """Rows that a policy reads and speaks in by turns. What it has read is kept, never read again.
 
-    All rows take part in every `read`, some perhaps with nothing but pads; `keep` lets rows leave.
+    All rows take part in every `read`, some perhaps with nothing but pads; `keep` lets rows leave. To be used
+    under `torch.no_grad`.
 
     Args:
         policy: in evaluation mode.
@@ -130,7 +131,6 @@ class Speaker:
         self._last = torch.empty(0)  # [B, H] hidden state of the newest token of each row
         self._said: Tensor | None = None  # [B, V] bool: tokens that each row has seen
 
-    @torch.no_grad()
     def read(self, tokens: Tensor, mask: Tensor | None = None) -> None:
         """Read on: tokens `[B, T]` with the real ones first, mask `[B, T]` bool (None: all are real).
 
@@ -158,7 +158,6 @@ class Speaker:
         self._last = self._last[rows]
         self._said = None if self._said is None else self._said[rows]
 
-    @torch.no_grad()
     def choose(self, uniforms: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The next token of these rows (None: all), `[R]`, and its log-probability `[R]`; it is not read yet.
 

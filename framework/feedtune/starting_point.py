@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from feedtune.configs import FLAGS, compose_config, resolve, to_plain
@@ -17,11 +18,15 @@ OPENER = "hf"
 """The option of `backbone` that opens plain transformers folders."""
 
 
-def choose_parts(config: DictConfig) -> DictConfig:
+def choose_parts(config: DictConfig, typed: Sequence[str] = ()) -> DictConfig:
     """The config with the backbone and tokenizer that `init_from` brings; a copy.
 
     A run of feedtune brings both; a `tokenizer` that is as it is by default becomes empty: the run's own is
     taken. A plain transformers folder is opened by the backbone option `hf`, whose other values may be set.
+
+    Args:
+        config: as composed.
+        typed: the user's overrides, where they are known: what was typed was meant, also if it is the default.
 
     Raises:
         UserError: `init_from` is neither, or the user chose a backbone that is not the one it brings.
@@ -30,12 +35,14 @@ def choose_parts(config: DictConfig) -> DictConfig:
         return config
     config = config.copy()
     default = to_plain(compose_config())
-    chosen = {group: to_plain(config[group]) != default[group] for group in ("backbone", "tokenizer")}
+    keys = _keys_typed(typed)
+    chosen = {g: to_plain(config[g]) != default[g] or g in keys for g in ("backbone", "tokenizer")}
     export = export_named(config)
     if export is None:
         return _opened(config, chosen)
-    if chosen["backbone"]:
-        _check_same(to_plain(config.backbone), read_record(export)["backbone"], config.init_from)
+    record = read_record(export)["backbone"]
+    _check_same(to_plain(config.backbone), default["backbone"], keys, record, config.init_from)
+    config.backbone = described(record)
     if not chosen["tokenizer"]:
         config.tokenizer = {}
     return config
@@ -88,16 +95,48 @@ def _opened(config: DictConfig, chosen: Mapping[str, bool]) -> DictConfig:
     return config
 
 
-def _check_same(chosen: Mapping[str, Any], record: Mapping[str, Any], init_from: str) -> None:
-    """Refuse a choice that the backbone of the run would silently not follow."""
+def described(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The config node of a backbone that `runs.save` has recorded.
+
+    >>> described({"class": "mine.LSTM", "config": {"vocab_size": 9, "layers": 2}})
+    {'_target_': 'mine.LSTM', 'layers': 2}
+    """
+    values = {name: value for name, value in record["config"].items() if name != "vocab_size"}
+    return {"_target_": record["class"], **values}
+
+
+def _keys_typed(typed: Sequence[str]) -> dict[str, str]:
+    """What the user typed, by its key: {"backbone": "backbone=gru"}."""
+    parsed = OverridesParser.create().parse_overrides(list(typed))
+    return {one.key_or_group: str(one.input_line) for one in parsed}
+
+
+def _check_same(
+    chosen: Mapping[str, Any],
+    default: Mapping[str, Any],
+    keys: Mapping[str, str],
+    record: Mapping[str, Any],
+    init_from: str,
+) -> None:
+    """Refuse a choice that the backbone of the run would silently not follow.
+
+    Chosen is what was typed, and what an experiment has made different from the default.
+    """
+    typed = {name for name in chosen if f"backbone.{name}" in keys}
+    rest = {name for name in chosen if name not in typed}
+    whole = "backbone" in keys or any(chosen[name] != default.get(name) for name in rest)
     hint = f"init_from={init_from} brings its own backbone, so leave `backbone` as it is by default"
     target = resolve(chosen["_target_"], "backbone._target_")
     ours = f"{target.__module__}.{target.__qualname__}"
-    if ours != record["class"]:
-        raise UserError(f"backbone: {ours} is not {record['class']}. {hint}")
-    for name, value in chosen.items():
-        if name not in FLAGS and not _agrees(value, record["config"].get(name)):
-            raise UserError(f"backbone.{name}: {value} is not {record['config'].get(name)}. {hint}")
+    if whole and ours != record["class"]:
+        raise UserError(f"{keys.get('backbone', 'backbone')}: {ours} is not {record['class']}. {hint}")
+    for name in chosen if whole else sorted(typed):
+        if name in FLAGS or _agrees(chosen[name], record["config"].get(name)):
+            continue
+        known = record["config"].get(name, "anything that the run's backbone has")
+        key = keys.get(f"backbone.{name}", f"backbone.{name}")
+        option = f" (as of {keys['backbone']})" if "backbone" in keys and name not in typed else ""
+        raise UserError(f"{key}{option}: {chosen[name]} is not {known}. {hint}")
 
 
 def _agrees(chosen: Any, recorded: Any) -> bool:

@@ -252,7 +252,9 @@ class Codec:
             learnt = 0 if not piece.assistant else self._turn_length(ids) if chat else len(ids)
             tokens += ids
             action += [True] * learnt + [False] * (len(ids) - learnt)
-        closed = bool(tokens) and action[-1] and tokens[-1] in self.eos_ids  # by what was said, not by the head
+        closed = (
+            bool(tokens) and action[-1] and tokens[-1] in self.eos_ids
+        )  # by what was said, not by the head
         if not chat and not closed:
             tokens.append(self._closing)
             action.append(True)

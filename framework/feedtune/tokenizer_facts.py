@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
 from feedtune.errors import UserError, nearest
+from feedtune.hub import fetching, not_found
 
 
 def load_tokenizer(name: str, key: str) -> PreTrainedTokenizerBase:
@@ -25,9 +26,10 @@ def load_tokenizer(name: str, key: str) -> PreTrainedTokenizerBase:
         raise UserError(f"{key}: no folder '{name}'.{nearest(str(local), siblings)}")
     where = str(local) if local.is_dir() else name
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
+        with fetching(where):
+            tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     except Exception as error:  # transformers and tokenizers raise many kinds, Exception itself among them
-        reason = " ".join(str(error).split())[:300]
+        reason = not_found(where, error)
         raise UserError(f"{key}: no tokenizer could be loaded from '{name}': {reason}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise UserError(f"{key}: '{name}' has no text tokenizer, got {type(tokenizer).__name__}")
@@ -74,7 +76,8 @@ def generation_ends(name: str) -> list[int]:
         ends = next((end for end in found if end is not None), None)
     else:
         try:
-            ends = GenerationConfig.from_pretrained(name).eos_token_id
+            with fetching(name):
+                ends = GenerationConfig.from_pretrained(name).eos_token_id
         except OSError:  # many models have none
             ends = None
     several = ends if isinstance(ends, list | tuple) else [ends]

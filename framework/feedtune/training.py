@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from feedtune import runs
 from feedtune.assembly import Assembly, assemble, checked
 from feedtune.callbacks import PeriodicEvaluation
 from feedtune.configs import build, to_plain
-from feedtune.errors import UserError
+from feedtune.errors import Interrupted, UserError
 from feedtune.evaluation import evaluate
 from feedtune.module import TuningModule
 from feedtune.text import Codec
@@ -25,35 +28,75 @@ from feedtune.text import Codec
 LAST = Path("checkpoints") / "last.ckpt"
 
 
-def train(config: DictConfig, folder: Path, checkpoint: Path | None = None) -> dict[str, float]:
+def train(
+    config: DictConfig, folder: Path, checkpoint: Path | None = None, typed: Sequence[str] = ()
+) -> dict[str, float]:
     """Train as the config says; returns the last epoch's metrics.
 
     Args:
         config: composed from conf/train.yaml.
         folder: the run folder.
         checkpoint: of this run, to go on from.
+        typed: the overrides that the user gave, as far as they are known.
     """
-    config = checked(config, folder)
+    config = checked(config, folder, typed)
+    _check_trainer(config.trainer)
     codec = Codec.load(folder / "export") if checkpoint else None
     with Console(stderr=True).status("reading the task, building the model"):
         parts = assemble(config, codec)
     trainer = _trainer(config, parts, folder)
     if trainer.is_global_zero and not _is_rehearsal(trainer):
         parts.codec.save(_made(folder / "export"))
+        _record_parts(config, folder)
     try:
         trainer.fit(parts.module, ckpt_path=checkpoint, weights_only=True)
     except (UnpicklingError, EOFError) as error:
         raise UserError(f"{checkpoint}: not a checkpoint of feedtune, or a damaged one") from error
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    except SystemExit:  # how Lightning ends after Ctrl-C, from which on it ignores that key
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise Interrupted(_how_to_go_on(folder)) from None
+    parts.module.check_weights()
     if trainer.is_global_zero and not _is_rehearsal(trainer):
         runs.save(parts.module.policy, parts.codec, folder / "export", chat=parts.chat)
     return {name: float(value) for name, value in trainer.logged_metrics.items()}
 
 
+def _how_to_go_on(folder: Path) -> str:
+    if (folder / LAST).is_file():
+        return f"interrupted; go on with: feedtune resume {folder}"
+    return f"interrupted before the first checkpoint, so start again; {folder} can be used once more"
+
+
 def _is_rehearsal(trainer: lightning.Trainer) -> bool:
     """`fast_dev_run` leaves no files."""
     return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+
+
+def _record_parts(config: DictConfig, folder: Path) -> None:
+    """Let the config that Hydra saved say what `init_from` has brought."""
+    path = folder / ".hydra" / "config.yaml"
+    if config.init_from is not None and path.is_file():
+        saved = OmegaConf.load(path)
+        for group in ("backbone", "tokenizer"):
+            OmegaConf.update(saved, group, config[group], merge=False)
+        OmegaConf.save(saved, path)
+
+
+def _check_trainer(config: DictConfig) -> None:
+    """Refuse at once what Lightning would refuse late, or take for a run that has nothing to do."""
+    for name, endless in {"max_epochs": "trainer.max_steps or max_time", "max_steps": "max_epochs"}.items():
+        if config.get(name) == 0:
+            raise UserError(
+                f"trainer.{name}: expected at least 1, or -1 for as long as {endless} allows, got 0: "
+                "nothing would be trained"
+            )
+    if config.get("accelerator") in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise UserError(
+            f"trainer.accelerator={config.accelerator} (as trainer=gpu has it): no GPU is to be seen here; "
+            "choose trainer=cpu"
+        )
 
 
 def _made(folder: Path) -> Path:

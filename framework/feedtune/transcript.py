@@ -104,8 +104,10 @@ class Transcript:
 
     def hear(self, observation: str) -> None:
         """Append what is new in an observation, as far as the context holds it."""
-        known = self._seen + self.said[-1][1]
-        repeats = self.manner.observe == "new" and observation.startswith(known)
+        said = self.said[-1][1]
+        known = self._seen + said
+        # Without an action between them, the same observation may well be a new one.
+        repeats = self.manner.observe == "new" and said != "" and observation.startswith(known)
         new = observation[len(known) :] if repeats else observation
         tokens, limit = encode(self.manner.codec.tokenizer, [new])[0], self.manner.context_length
         self._append(tokens if limit is None else tokens[: limit - len(self.tokens)], chosen=False)
@@ -148,6 +150,7 @@ class Talk:
         self.device = next(policy.parameters()).device
         self._speaker: Speaker | None = None
 
+    @torch.no_grad()
     def turn(self, rows: Sequence[Transcript]) -> None:
         """Everybody speaks one turn; rows that have finished theirs wait. The same rows until `keep`."""
         speaking = list(range(len(rows)))

@@ -22,8 +22,11 @@ from feedtune.configs import FLAGS, build, check, compose_config, resolve, to_pl
 from feedtune.contracts import Algorithm, Backbone, Buffer, Collector, RewardSource
 from feedtune.discovery import own_conf
 from feedtune.errors import UserError
+from feedtune.policy import Policy
+from feedtune.runs import save
 from feedtune.text import Codec
 from feedtune.tokenizers import TrainedTokenizer, texts_of
+from feedtune_plugins.backbones.ngram import NGram
 from small_runs import ROWS, SMALL
 
 FILES = sorted(own_conf().rglob("*.yaml"))
@@ -64,6 +67,12 @@ IS_RIGHT: dict[str, Callable[[Any], bool]] = {
 """What each part has to be, once built."""
 
 
+def judge(folder: Path) -> Path:
+    """A reward model."""
+    policy = Policy(NGram(vocab_size=20, n=2), heads={"reward": 1})
+    return save(policy, TrainedTokenizer(kind="char").build(lambda: texts_of(ROWS)), folder)
+
+
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> dict[str, list[str]]:
     """What an option needs of the user, by `group=option`; sizes, where the shipped ones are large."""
@@ -86,6 +95,7 @@ def given(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> dict[
         "task=datasets": [f"task.path={folder / 'on_disk'}"],
         "task=chitchat": ["task.limit=500"],
         "reward=function": [f"reward.path={folder / 'rewards.py'}:score"],
+        "reward=reward_model": [f"reward.run={judge(folder / 'judge')}"],
         "backbone=hf": [f"backbone.name={model_folder}"],
         "tokenizer=pretrained": [f"tokenizer.name={model_folder}"],
         "logger=wandb": ["logger.offline=true"],

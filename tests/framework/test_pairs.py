@@ -49,6 +49,8 @@ def test_a_prompt_beside_messages_is_what_a_user_says() -> None:
     row = {"prompt": "Hi", "chosen": [user("Hi"), assistant("a")], "rejected": [user("Hi"), assistant("b")]}
     wanted = {"messages": [user("Hi")], "chosen": [assistant("a")], "rejected": [assistant("b")]}
     assert explicit(row, "row 1") == wanted
+    # and where a column repeats the conversation with the chosen answer
+    assert explicit({**row, "messages": row["chosen"]}, "row 1") == wanted
 
 
 @pytest.mark.parametrize(

@@ -20,17 +20,21 @@ from feedtune.commands.arguments import Arguments
 from feedtune.commands.resume import saved_config
 from feedtune.configs import compose_config
 from feedtune.discovery import options_of
-from feedtune.errors import UserError
+from feedtune.errors import UserError, nearest
 from feedtune.evaluation import Evaluation, as_json, evaluate
 from feedtune.hydra_errors import explained
 from feedtune.policy import Policy
+
+
+USED = ("evaluation", "reward", "task", "init_from", "trust")
+"""What overrides may be about: the rest of a run's config is history."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print a table and write evaluation.json into the run folder."""
     parser = Arguments(prog="feedtune evaluate", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="the run folder")
-    parser.add_argument("overrides", nargs="*", help="such as evaluation.rows=200 reward=toxicity")
+    parser.add_argument("overrides", nargs="*", help=f"of {', '.join(USED)}: such as evaluation.rows=200 reward=toxicity")
     parser.add_argument("--out", type=Path, help="where to write; by default DIR/evaluation.json")
     given = parser.read(arguments)
     found, before = evaluate_run(given.folder, given.overrides)
@@ -51,7 +55,9 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[Evaluatio
 
     Overrides change the run's config first: another reward, other rows, another way of decoding.
     """
-    config = checked(_config(folder, overrides), folder)
+    _check_used(overrides)
+    config, typed = _config(folder, overrides)
+    config = checked(config, folder, typed)
     tuned = runs.load(folder)
     parts = assemble(config, tuned.codec)
     rows = parts.eval_rows()
@@ -65,14 +71,27 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[Evaluatio
     return found, before
 
 
-def _config(folder: Path, overrides: Sequence[str]) -> DictConfig:
-    """The run's config; with overrides, composed again from its own and these."""
+def _check_used(overrides: Sequence[str]) -> None:
+    """Refuse overrides that would change nothing here, since they are about training."""
+    with explained(overrides):
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    for one in parsed:
+        if _group(one) not in USED:
+            raise UserError(
+                f"{one.input_line}: evaluation does not use {_group(one)}{nearest(_group(one), USED) or ';'} "
+                f"It uses {', '.join(USED)}"
+            )
+
+
+def _config(folder: Path, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
+    """The run's config, and what was typed for it; with overrides, composed again from its own and these."""
     saved = saved_config(folder)
     if not overrides:
-        return saved
+        return saved, []
     path = folder / ".hydra" / "overrides.yaml"
     own = [str(line) for line in OmegaConf.load(path)] if path.is_file() else []
-    return compose_config([*_still_meant(own, overrides), *overrides])
+    typed = [*_still_meant(own, overrides), *overrides]
+    return compose_config(typed), typed
 
 
 def _still_meant(own: Sequence[str], overrides: Sequence[str]) -> list[str]:

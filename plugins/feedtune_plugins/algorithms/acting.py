@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from feedtune_plugins.algorithms.checks import check_not_negative, check_positive, check_unit
+from feedtune.checks import check_not_negative, check_positive, check_unit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from feedtune.checks import check_choice, check_positive, check_unit
 from feedtune.distributed import sum_over_ranks
 from feedtune.errors import UserError
 from feedtune.experience import Experience
@@ -22,7 +23,6 @@ from feedtune.functional import (
     returns_to_go,
     whiten,
 )
-from feedtune_plugins.algorithms.checks import check_choice, check_positive, check_unit
 
 Credit = Literal["to_go", "row"]
 Baseline = Literal["none", "mean", "leave_one_out", "running", "value", "greedy"]
@@ -59,9 +59,9 @@ class MonteCarlo(AdvantageEstimator):
     of the expected discounted return for every baseline that knows nothing of the row itself.
 
     Baselines: "none"; "leave_one_out", the mean return of the other rows (Kool et al. 2019); "mean", which
-    counts the row itself and so gives (1 - 1/n) of the gradient; "running", the mean of earlier rollouts;
-    "value", a learned V(s_t), detached; "greedy", the score of the greedy response to the same prompt (ReMax,
-    Li et al. 2023).
+    counts the row itself and so gives (1 - 1/n) of the gradient (at gamma 1, or with credit "row");
+    "running", the mean of earlier rollouts; "value", a learned V(s_t), detached; "greedy", the score of the
+    greedy response to the same prompt (ReMax, Li et al. 2023).
 
     Args:
         credit: "to_go" (less noise where reward comes along the way) or "row".

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from feedtune.checks import check_not_negative, check_positive, check_unit
 from feedtune.contracts import Algorithm, Backbone, Loss
 from feedtune.errors import UserError
 from feedtune.experience import Experience
 from feedtune.functional import chosen_logp, chosen_value, conservative_gap, expectile_loss, q_targets
 from feedtune.policy import Policy, at_least_float32
 from feedtune.scoring import head_values, read, states_before
-from feedtune_plugins.algorithms.checks import check_not_negative, check_positive, check_unit
 from feedtune_plugins.algorithms.targets import TargetNetwork
 
 Q_HEADS = ("q1", "q2")

@@ -8,11 +8,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from feedtune.checks import check_choice, check_not_negative
 from feedtune.distributed import sum_over_ranks
 from feedtune.errors import UserError
 from feedtune.experience import Experience
 from feedtune.functional import adapt_coefficient, k1, k2, k3, overlong_penalty
-from feedtune_plugins.algorithms.checks import check_choice, check_not_negative
 
 Place = Literal["reward", "loss"]
 Estimator = Literal["k1", "k2", "k2_row", "k3", "k3_token_ratio", "k3_prefix_ratio"]

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from feedtune.checks import check_choice, check_not_negative, check_positive
 from feedtune.contracts import Algorithm, Backbone, Loss
 from feedtune.errors import UserError
 from feedtune.experience import Experience
@@ -16,7 +17,6 @@ from feedtune.functional import clipped_value_loss, masked_mean
 from feedtune.policy import Policy
 from feedtune.scoring import head_values, score_actions
 from feedtune_plugins.algorithms.advantages import AdvantageEstimator
-from feedtune_plugins.algorithms.checks import check_choice, check_not_negative, check_positive
 from feedtune_plugins.algorithms.penalties import KLPenalty, Overlong
 from feedtune_plugins.algorithms.surrogates import Surrogate, log_likelihood
 

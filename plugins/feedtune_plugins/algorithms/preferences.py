@@ -13,13 +13,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from feedtune.checks import check_choice, check_not_negative, check_positive
 from feedtune.contracts import Algorithm, Backbone, Loss
 from feedtune.errors import UserError
 from feedtune.experience import Experience
 from feedtune.functional import dpo_loss, hinge_loss, ipo_loss, pairs_of, pairwise_reward_loss
 from feedtune.policy import Policy, at_least_float32
 from feedtune.scoring import read, score_actions, states_at_end
-from feedtune_plugins.algorithms.checks import check_choice, check_not_negative, check_positive
 
 PreferenceLoss = Literal["sigmoid", "cdpo", "hinge", "ipo"]
 LOSSES: Mapping[PreferenceLoss, Callable[[Tensor, float, float], Tensor]] = {

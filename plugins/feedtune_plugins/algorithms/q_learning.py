@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from feedtune.checks import check_choice, check_not_negative, check_unit
 from feedtune.contracts import Algorithm, Backbone, Loss
 from feedtune.errors import UserError
 from feedtune.experience import Experience
@@ -15,7 +16,6 @@ from feedtune.functional import chosen_value, conservative_gap, double_value, q_
 from feedtune.policy import Policy
 from feedtune.scoring import read, scatter, states_at_end, states_before
 from feedtune_plugins.algorithms.acting import Acting, LinearEpsilon
-from feedtune_plugins.algorithms.checks import check_choice, check_not_negative, check_unit
 from feedtune_plugins.algorithms.q_policies import PriorPolicy, QPolicy, q_values
 from feedtune_plugins.algorithms.targets import TargetNetwork
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from feedtune.checks import check_positive
 from feedtune.contracts import Algorithm, Backbone, Loss, mean_of_scored
 from feedtune.errors import UserError
 from feedtune.experience import Experience
 from feedtune.functional import best_of_groups
 from feedtune.policy import Policy
 from feedtune.scoring import score_actions
-from feedtune_plugins.algorithms.checks import check_positive
 
 
 class SupervisedTuning(Algorithm):

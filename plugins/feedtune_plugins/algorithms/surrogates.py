@@ -9,10 +9,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from feedtune.checks import check_choice, check_not_negative, check_positive, check_unit
 from feedtune.errors import UserError
 from feedtune.experience import Experience
 from feedtune.functional import capped_weight_loss, clipped_surrogate, masked_mean, row_ratio
-from feedtune_plugins.algorithms.checks import check_choice, check_not_negative, check_positive, check_unit
 
 Level = Literal["token", "row"]
 

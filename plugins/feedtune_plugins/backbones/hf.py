@@ -18,6 +18,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCa
 from transformers.pytorch_utils import Conv1D
 
 from feedtune.errors import UserError, missing_extra, nearest
+from feedtune.hub import fetching, not_found
 from feedtune_plugins.backbones.causal_lm import CausalLM, quiet_loading
 from feedtune_plugins.backbones.checks import check_causal_lm
 
@@ -135,7 +136,7 @@ def load_model(name: str, dtype: str, attn_implementation: str | None) -> Any:
     _check_folder(name)
     source = str(Path(name).expanduser())
     try:
-        with quiet_loading():
+        with fetching(source), quiet_loading():
             config = AutoConfig.from_pretrained(source, trust_remote_code=False)
             if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
                 raise UserError(f"backbone.name: '{name}' ({config.model_type}) is no causal language model")
@@ -147,8 +148,7 @@ def load_model(name: str, dtype: str, attn_implementation: str | None) -> Any:
                 trust_remote_code=False,
             )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"backbone.name: cannot load '{name}': {first}") from error
+        raise UserError(f"backbone.name: cannot load '{name}': {not_found(source, error)}") from error
 
 
 def _check_folder(name: str) -> None:

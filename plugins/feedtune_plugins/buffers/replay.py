@@ -21,6 +21,8 @@ class Replay(Buffer):
         updates: minibatches after each collection.
     """
 
+    on_policy = False
+
     def __init__(self, *, capacity: int = 10_000, minibatch_size: int = 64, updates: int = 8) -> None:
         for name, value in {
             "capacity": capacity,

@@ -15,6 +15,7 @@ from feedtune.policy import Policy
 from feedtune.rewards import score_samples
 from feedtune.sampling import Decoding, Response, sample
 from feedtune.text import Codec, EncodedPrompt
+from feedtune_plugins.collectors.measures import reward_metrics
 
 
 class Generate(Collector):
@@ -75,8 +76,10 @@ class Generate(Collector):
             needed = len(prompt.tokens) + self.max_new_tokens
             if context_length is not None and needed > context_length:
                 raise UserError(
-                    f"row {number}: its prompt of {len(prompt.tokens)} tokens and collector.max_new_tokens="
-                    f"{self.max_new_tokens} need {needed}; the backbone's context holds {context_length}"
+                    f"row {number} ({prompt.text[:40]!r}...): its prompt of {len(prompt.tokens)} tokens and "
+                    f"collector.max_new_tokens={self.max_new_tokens} need {needed}; the backbone's context "
+                    f"holds {context_length}. Shorten the row, lower collector.max_new_tokens, or raise "
+                    "backbone.context_length where the backbone has it"
                 )
         return prompts
 
@@ -211,12 +214,10 @@ class Scored:
 
 
 def _metrics(batch: Scored) -> dict[str, float]:
-    count, scores = len(batch.samples), batch.scores
+    count = len(batch.samples)
     return {
-        "rollout/reward": mean_of_scored(scores.total),
-        **{f"rollout/reward/{name}": mean_of_scored(part) for name, part in scores.parts.items()},
+        **reward_metrics(batch.scores),
         "rollout/length": sum(len(r.tokens) for r in batch.responses) / count,
         "rollout/ended": sum(r.ended for r in batch.responses) / count,
         "rollout/distinct": len({s.response for s in batch.samples}) / count,
-        "rollout/unscored": float(scores.total.isnan().sum()) / count,
     }

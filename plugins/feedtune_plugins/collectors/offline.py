@@ -11,6 +11,7 @@ from typing import Literal, get_args, overload
 import numpy as np
 import torch
 
+from feedtune.checks import check_choice
 from feedtune.contracts import Collector, Plan, RewardSource, Rollout, Row, Sample, Scores
 from feedtune.errors import UserError
 from feedtune.experience import from_rows
@@ -18,7 +19,7 @@ from feedtune.policy import Policy
 from feedtune.rewards import score_samples
 from feedtune.text import Codec, EncodedSequence
 from feedtune_plugins.collectors.measures import reward_metrics
-from feedtune_plugins.collectors.rows import Logged, TooLong, check_choice, fitted, number_in
+from feedtune_plugins.collectors.rows import Logged, TooLong, fitted, number_in
 
 LossOn = Literal["assistant", "all"]
 Rewards = Literal["none", "column", "source"]
@@ -72,6 +73,8 @@ class Offline(Collector):
             brings) or "source" (the reward source scores the logged response).
         reward_column: that column. null in it: the row is not scored, and teaches nothing.
     """
+
+    on_policy = False
 
     def __init__(
         self,

@@ -8,12 +8,13 @@ from typing import get_args
 
 import torch
 
+from feedtune.checks import check_choice
 from feedtune.contracts import Collector, Plan, RewardSource, Rollout, Row
 from feedtune.errors import UserError
 from feedtune.experience import from_rows
 from feedtune.policy import Policy
 from feedtune.text import Codec
-from feedtune_plugins.collectors.rows import Logged, TooLong, check_choice, fitted, number_in
+from feedtune_plugins.collectors.rows import Logged, TooLong, fitted, number_in
 
 Pair = tuple[Logged, Logged]
 MARGIN = "margin"
@@ -33,6 +34,8 @@ class Pairs(Collector):
         too_long: what happens to pairs of which an answer with its prompt is longer than the backbone's
             context: "truncate", "drop" or "refuse". A pair of which an answer is cut off entirely is dropped.
     """
+
+    on_policy = False
 
     def __init__(
         self,

@@ -61,11 +61,3 @@ def number_in(row: Row, column: str, where: str) -> float:
     if not math.isfinite(number):
         raise UserError(f"{where}: '{column}' must be a finite number or null, got {value!r}")
     return number
-
-
-def check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse a value that is none of the choices."""
-    if value not in choices:
-        raise UserError(
-            f"{key}: expected one of {', '.join(choices)}, got '{value}'.{nearest(value, choices)}"
-        )

@@ -39,6 +39,11 @@ class Function:
 
     path: str
 
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"reward.path={self.path}"
+
     def __post_init__(self) -> None:
         self._function = load_function(self.path)
         self._required, self._optional, self._takes_all = parameters_of(self._function)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from feedtune.errors import UserError, missing_extra, nearest
+from feedtune.hub import fetching, not_found
 from feedtune_plugins.tasks.sources import Located, SourceTask
 
 _SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk leaves in a folder
@@ -76,8 +77,9 @@ class HuggingFace(SourceTask):
                 found = self._datasets.load_from_disk(str(folder))
             else:
                 place = str(folder) if folder.is_dir() else self.path
-                found = self._datasets.load_dataset(place, self.config)
+                with fetching(place):
+                    found = self._datasets.load_dataset(place, self.config)
         except Exception as error:  # each of its loaders raises its own kinds
-            reason = " ".join(str(error).split())[:300]
+            reason = not_found(str(folder), error)
             raise UserError(f"task.path: the data set '{self.path}' cannot be loaded: {reason}") from error
         return dict(found) if isinstance(found, dict) else {"train": found}

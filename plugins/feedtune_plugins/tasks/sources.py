@@ -82,12 +82,16 @@ class SourceTask(Task):
             return []
         if len(distinct) < 2:
             raise UserError(
-                "task.eval_fraction: one distinct row cannot be split; give task.eval_path, "
+                f"task.eval_fraction: one distinct row cannot be split{self.why_so_few()}; give task.eval_path, "
                 "or task.eval_fraction=0 for no evaluation"
             )
         count = min(max(1, round(self.eval_fraction * len(distinct))), len(distinct) - 1)
         chosen = sorted(random.Random(self.seed).sample(range(len(distinct)), count))
         return [distinct[i] for i in chosen]
+
+    def why_so_few(self) -> str:
+        """What a message adds where there are too few rows to hold one out: how there may be more."""
+        return ""
 
     def _rows(self, located: Iterable[Located]) -> Iterator[Row]:
         for where, row in located:

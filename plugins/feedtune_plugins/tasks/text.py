@@ -53,6 +53,12 @@ class Text(FileTask):
             if row is not None:
                 yield Located(f"{file}:{line}", row)
 
+    def why_so_few(self) -> str:
+        if self.unit == "line":
+            return f", the only line of '{self.path}'"
+        blank = " without blank lines" if self.unit == "paragraph" else ""
+        return f", as '{self.path}' is one {self.unit}{blank}: task.unit=line makes a row of each line"
+
     def _row(self, text: str) -> Row | None:
         if self.prompt_words is None:
             return {"text": text}

@@ -29,7 +29,7 @@ def test_dpo_by_hand() -> None:
 
 
 def test_dpo_smoothed_by_hand() -> None:
-    # .8 log 4/3 + .2 log 4 = .23015 + .27726 = .50741, and the other way round .8 log 4 + .2 log 4/3 = 1.16657
+    # .8 log 4/3 + .2 log 4 = .23015 + .27726 = .50741; the other way round .8 log 4 + .2 log 4/3 = 1.16657
     smoothed = [0.8 * math.log(4 / 3) + 0.2 * math.log(4), 0.8 * math.log(4) + 0.2 * math.log(4 / 3)]
     assert smoothed == pytest.approx([0.507405, 1.166572], abs=1e-6)
     assert dpo_loss(DELTA, 1.0, 0.2).tolist() == pytest.approx([*smoothed, math.log(2)], rel=1e-12)
@@ -56,7 +56,9 @@ def test_reward_pairs_by_hand() -> None:
     # -log sigmoid(2) = log(1 + e^-2) = .126928, and 2 more where the order is wrong
     assert pairwise_reward_loss(chosen, rejected).tolist() == pytest.approx([0.126928, 2.126928], abs=1e-6)
     # a margin of 2 asks for what is there: log 2; with the wrong order log(1 + e^4) = 4.018150
-    assert pairwise_reward_loss(chosen, rejected, 2.0).tolist() == pytest.approx([0.693147, 4.018150], abs=1e-6)
+    assert pairwise_reward_loss(chosen, rejected, 2.0).tolist() == pytest.approx(
+        [0.693147, 4.018150], abs=1e-6
+    )
 
 
 def test_far_leads_neither_overflow_nor_vanish() -> None:

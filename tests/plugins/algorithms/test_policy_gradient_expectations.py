@@ -82,6 +82,14 @@ def test_the_mean_is_the_true_gradient_with_observations_and_with_several_prompt
         close(mean_gradient(lab, autograd.gradient, min(size, 2)), minus_true_gradient(lab), atol=1e-9)
 
 
+def test_a_value_baseline_goes_on_where_a_row_was_cut() -> None:
+    """Its return then ends with the value of the state it was left in; here that one value is right."""
+    lab = truncated()
+    lab.values = np.where(lab.world.deciding, lab.values, lab.world.beyond)
+    algorithm = CARDS["reinforce"].build("reinforce", 0.0, "algorithm.advantage.baseline=value")
+    close(mean_gradient(lab, Autograd(lab, algorithm).gradient, 1), minus_true_gradient(lab), atol=1e-9)
+
+
 def test_a_running_baseline_leaves_the_true_gradient() -> None:
     """Whatever it remembers, it does not know the row; it learns from every batch, and here is put back."""
     lab = one_prompt()

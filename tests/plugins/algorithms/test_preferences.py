@@ -174,7 +174,7 @@ def test_ipos_optimum_follows_how_often_a_response_wins(world: Any) -> None:
 
 
 def test_cdpos_optimum_matches_the_smoothed_wins(world: Any) -> None:
-    """Smoothing by e turns P into e + (1 - 2e) P; the optimum's expected wins are those, response by response.
+    """Smoothing by e turns P into e + (1 - 2e) P; the optimum's expected wins are just those.
 
     Such labels are no Bradley-Terry labels any more, so the fit is found here by Newton's method.
     """
@@ -245,7 +245,7 @@ def test_hinges_optimum_is_a_ladder_of_steps_of_one_over_beta(world: Any) -> Non
 
 
 def test_online_pairs_weigh_as_they_are_drawn(world: Any) -> None:
-    """The mean gradient over all pairs of fresh samples; ties give none, and none runs through the drawing."""
+    """The mean gradient over all pairs of fresh samples; ties give none, nor does the drawing."""
     rewards = world.returns(1.0)
     rewards[3] = rewards[5]  # two responses are worth the same
     algorithm = DirectPreference(beta=0.5)

@@ -1,4 +1,4 @@
-"""Gymnasium: transcripts by hand, credit on chosen tokens, ends of every kind, and nobody disturbs another."""
+"""Gymnasium: transcripts by hand, credit on chosen tokens, ends of every kind, nobody disturbs another."""
 
 from __future__ import annotations
 
@@ -123,18 +123,25 @@ def test_actions_may_be_numbers() -> None:
     assert text_of(exp) == ["lower", "higher", "1", "<eos>", "lower", "0", "<eos>"]
 
 
-def test_of_an_observation_that_repeats_everything_only_the_new_is_appended(backbone: Backbone) -> None:
+def test_of_an_observation_that_repeats_everything_only_the_new_is_appended() -> None:
     """`Parrot` with `whole` says the same as without, after all that was said before."""
-    policy = Policy(backbone)
-    new = collect(make("Parrot", step="token", max_turns=5), policy).experience
-    whole = make("Parrot", options={"whole": True}, step="token", max_turns=5)
-    cut = collect(whole, policy).experience
-    assert torch.equal(new.tokens, cut.tokens)
-    assert torch.equal(new.action, cut.action)
-    everything = collect(
-        make("Parrot", options={"whole": True}, step="token", max_turns=5, observe="all"), policy
-    )
-    assert everything.experience.tokens.shape[1] > new.tokens.shape[1]
+    backbone = NGram(vocab_size=11, n=1)
+    backbone.table.weight.data[:, : ID["0"]] = -torch.inf  # words only: special tokens have no text
+    made: dict[str, Any] = {"step": "token", "max_turns": 5}
+    new = collect(make("Parrot", **made), Policy(backbone)).experience
+    whole = collect(make("Parrot", options={"whole": True}, **made), Policy(backbone)).experience
+    assert torch.equal(new.tokens, whole.tokens)
+    assert torch.equal(new.action, whole.action)
+    all_of_it = make("Parrot", options={"whole": True}, observe="all", **made)
+    assert collect(all_of_it, Policy(backbone)).experience.tokens.shape[1] > new.tokens.shape[1]
+
+
+def test_the_same_observation_after_an_empty_action_is_a_new_one() -> None:
+    """Else "lower", said twice, would be read once."""
+    policy = saying({"higher": "<eos>", "lower": "<eos>", "<eos>": "<eos>"})
+    exp = collect(make("Parrot", rows=30, max_turns=3), policy).experience
+    again = [["lower", "<eos>", "lower"], ["higher", "<eos>", "higher"]]
+    assert any(text_of(exp, row)[:3] in again for row in range(30))
 
 
 # What is trained is what was sampled
@@ -144,7 +151,7 @@ def test_of_an_observation_that_repeats_everything_only_the_new_is_appended(back
 def test_the_samplers_log_probabilities_are_those_of_the_transcript(
     backbone: Backbone, options: dict[str, Any]
 ) -> None:
-    """Read anew as whole rows, observations and all, every chosen token has the probability it was drawn with."""
+    """Read as whole rows, observations and all, chosen tokens have the probabilities they were drawn with."""
     policy = Policy(backbone, temperature=0.7)
     exp = collect(make("Parrot", rows=12, envs=5, **options), policy).experience
     assert exp.sampler_logp is not None
@@ -166,6 +173,15 @@ def test_nobody_disturbs_another(backbone: Backbone, step: str) -> None:
         assert torch.equal(beside.tokens, alone.tokens)
         assert torch.equal(beside.reward, alone.reward)
         torch.testing.assert_close(beside.sampler_logp, alone.sampler_logp, atol=2e-5, rtol=0)
+
+
+def test_so_many_are_played_at_once() -> None:
+    policy, batches = Policy(NGram(vocab_size=11, n=2)), list[int]()
+    policy.backbone.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
+    for envs, largest in ((1, 1), (3, 3), (20, 8)):
+        batches.clear()
+        collect(make("Parrot", envs=envs), policy)
+        assert max(batches) == largest
 
 
 def test_the_generator_alone_decides() -> None:

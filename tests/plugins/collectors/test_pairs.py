@@ -53,7 +53,7 @@ def test_pairs_that_are_too_long_are_cut_dropped_or_refused(kit: Any) -> None:
     cut = collected(kit, ROWS, 4).experience
     assert cut.ended.tolist() == [True, False, False, True]
     assert cut.score.tolist() == [1.0, 0.0, 2.5, 0.0]
-    with pytest.raises(UserError, match="^the task has no pair of answers that fits the context$"):
+    with pytest.raises(UserError, match=r"^the task has no pair of answers that fits the context$"):
         lengths("drop")  # each pair has one answer that is too long
     with pytest.raises(UserError) as caught:
         lengths("refuse")

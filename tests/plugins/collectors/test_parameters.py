@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+import text_environments  # noqa: F401 - registers tests/...
 from feedtune.contracts import Collector
 from feedtune_plugins import collectors
-from feedtune_plugins.collectors import Generate, Offline, Pairs
+from feedtune_plugins.collectors import Generate, Gymnasium, Offline, Pairs
 
 ROWS = [
     {"prompt": "a b", "reference": "c d e", "reward": 1.0, "stars": 2.0, "chosen": "c d e", "rejected": "f"},
@@ -25,6 +26,22 @@ TURNS: dict[type[Collector], Mapping[str, Callable[[Any], tuple[Any, Any]]]] = {
         "responses": lambda kit: (4, 8),
         "group_size": lambda kit: (1, 2),
         "max_new_tokens": lambda kit: (3, 6),
+        "refill": lambda kit: (0, 1),
+        "decoding": lambda kit: (None, {"top_k": 1}),
+        "records": lambda kit: (1, 2),
+    },
+    Gymnasium: {
+        "codec": lambda kit: (kit.codec(), kit.codec(eos_ids=[kit.ids["f"]])),
+        "reward": lambda kit: (kit.judge([1.0] * 99), kit.judge([2.0] * 99)),
+        "env": lambda kit: ("feedtune/TextEdit-v0", "tests/Parrot-v0"),
+        "options": lambda kit: ({"max_edits": 3}, {"max_edits": 4}),
+        "episodes": lambda kit: (4, 8),
+        "group_size": lambda kit: (1, 2),
+        "step": lambda kit: ("turn", "token"),
+        "observe": lambda kit: ("new", "all"),
+        "max_turns": lambda kit: (1, 2),
+        "max_new_tokens": lambda kit: (2, 3),
+        "invalid_reward": lambda kit: (0.0, -1.0),
         "decoding": lambda kit: (None, {"top_k": 1}),
         "records": lambda kit: (1, 2),
     },
@@ -45,6 +62,10 @@ TURNS: dict[type[Collector], Mapping[str, Callable[[Any], tuple[Any, Any]]]] = {
     },
 }
 REST: dict[tuple[type[Collector], str], dict[str, Any]] = {
+    (Generate, "refill"): {"group_size": 2},
+    (Gymnasium, "reward"): {"env": "feedtune/CharText-v0", "options": {"length": 1}, "step": "token"},
+    (Gymnasium, "observe"): {"env": "tests/Parrot-v0", "options": {"whole": True}, "step": "token"},
+    (Gymnasium, "invalid_reward"): {"env": "tests/Guess-v0"},
     (Offline, "reward"): {"rewards": "source", "rows": 2},
     (Offline, "reward_column"): {"rewards": "column"},
 }
@@ -68,6 +89,8 @@ def test_turning_it_moves_something(kit: Any, made: type[Collector], name: str) 
         rest: dict[str, Any] = {"codec": kit.codec(), **REST.get((made, name), {})}
         if made is Generate:
             rest |= {"reward": kit.judge([1.0] * 8), "responses": 4, "max_new_tokens": 5}
+        if made is Gymnasium:
+            rest = {"reward": kit.judge([1.0] * 99), "env": "feedtune/TextEdit-v0", "episodes": 4} | rest
         return made(**{**rest, name: value})
 
     one, other = TURNS[made][name](kit)
@@ -79,5 +102,6 @@ def test_every_parameter_of_every_collector_is_turned() -> None:
     assert set(TURNS) == {getattr(collectors, name) for name in collectors.__all__}
     for made, turns in TURNS.items():
         # Every collector is offered the run's reward source; Pairs says that it does not use it.
-        idle = {"reward"} if made is Pairs else set()
+        # How many environments are played at once changes no row: test_gymnasium.py counts them.
+        idle = {Pairs: {"reward"}, Gymnasium: {"envs"}}.get(made, set())
         assert set(inspect.signature(made).parameters) - idle == set(turns)

@@ -20,7 +20,11 @@ from omegaconf import DictConfig
 
 from feedtune.contracts import RewardSource, Sample, Scores, as_scores
 from feedtune.errors import UserError
+from feedtune.policy import Policy
+from feedtune.runs import save
 from feedtune.testing.rewards import check_reward_source
+from feedtune.tokenizers import TrainedTokenizer
+from feedtune_plugins.backbones.ngram import NGram
 
 CONF = Path(__file__).parents[3] / "conf"
 OPTIONS = sorted(file.stem for file in (CONF / "reward").glob("*.yaml"))
@@ -64,7 +68,19 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
 
 
 def needed(option: str, file: Path) -> list[str]:
-    return [f"reward.path={file}:score"] if option == "function" else []
+    if option == "function":
+        return [f"reward.path={file}:score"]
+    return [f"reward.run={judge(file.parent / 'judge')}"] if option == "reward_model" else []
+
+
+def judge(folder: Path) -> Path:
+    """A reward model: a table over pairs of tokens, of random numbers."""
+    if not folder.exists():
+        codec = TrainedTokenizer(kind="bpe", vocab_size=300).build(lambda: (s.response for s in SAMPLES))
+        policy = Policy(NGram(vocab_size=codec.vocab_size, n=3), heads={"reward": 1})
+        torch.nn.init.normal_(policy.heads["reward"].weight, generator=torch.Generator().manual_seed(0))
+        save(policy, codec, folder)
+    return folder
 
 
 def composed(option: str, *overrides: str) -> DictConfig:
@@ -80,6 +96,7 @@ def test_every_planned_option_is_there() -> None:
         "function",
         "keyword",
         "length",
+        "reward_model",
         "rouge",
         "sentiment",
         "sum",

@@ -48,6 +48,17 @@ def test_a_fraction_is_held_out_the_same_each_time(tmp_path: Path) -> None:
     assert len(Jsonl(path=path, eval_fraction=0.001).load("eval")) == 1
 
 
+def test_pairs_that_hold_their_conversation_are_given_it_as_a_column(tmp_path: Path) -> None:
+    """So that they can be answered, as in evaluation."""
+    asked = {"role": "user", "content": "Hi"}
+    said = [{"role": "assistant", "content": text} for text in ("Hello", "Go")]
+    row = {"chosen": [asked, said[0]], "rejected": [asked, said[1]]}
+    (found,) = everything(Jsonl(path=jsonl(tmp_path / "a.jsonl", [row]), eval_fraction=0))
+    assert found == {"messages": [asked], "chosen": said[:1], "rejected": said[1:]}
+    with pytest.raises(UserError, match=r"a\.jsonl:1: one of 'chosen' and 'rejected' is the beginning of"):
+        Jsonl(path=jsonl(tmp_path / "a.jsonl", [{**row, "rejected": row["chosen"]}])).load("train")
+
+
 def test_equal_rows_stay_on_one_side(tmp_path: Path) -> None:
     task = Jsonl(path=jsonl(tmp_path / "a.jsonl", ROWS[:4] * 5), eval_fraction=0.5)
     train, held_out = task.load("train"), task.load("eval")

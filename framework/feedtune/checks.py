@@ -1,4 +1,4 @@
-"""Refusals of values that an algorithm could not mean."""
+"""Refusals of values that a plugin could not mean, by the key that the user set."""
 
 from __future__ import annotations
 
