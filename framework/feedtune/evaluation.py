@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from feedtune.policy import Policy
 from feedtune.randomness import generator_for
 from feedtune.rewards import score_samples
 from feedtune.sampling import Decoding, Response, sample
-from feedtune.scoring import score_actions
+from feedtune.scoring import row_rewards, score_actions
 from feedtune.text import Codec, EncodedPrompt
 
 ROWS_AT_ONCE = 64
@@ -51,6 +51,7 @@ class Evaluation:
     records: list[dict[str, Any]]
 
 
+@torch.no_grad()
 def evaluate(
     policy: Policy,
     codec: Codec,
@@ -66,7 +67,8 @@ def evaluate(
     responses that differ), eval/distinct_1 and _2 (different words and word pairs over all, Li et al. 2016);
     with a reference policy eval/kl (nats a response, k1) and eval/reference_perplexity (of the responses
     under the reference); where rows have a reference text, eval/perplexity (of these texts under the policy)
-    and eval/bleu, eval/chrf, eval/rougeL of the responses (extra `metrics`).
+    and eval/bleu, eval/chrf, eval/rougeL of the responses (extra `metrics`); where rows have a chosen and a
+    rejected answer, eval/preference_accuracy, by the head "reward" or else by the log-ratio to the reference.
 
     Args:
         policy: in evaluation mode.
@@ -104,6 +106,7 @@ def evaluate(
         **_text_metrics(samples, responses),
         **_leash_metrics(policy, reference, prompts, responses, decoding),
         **_reference_text_metrics(policy, codec, chosen, samples),
+        **_preference_metrics(policy, reference, codec, chosen),
     }
     return Evaluation(metrics, _records(samples, scores))
 
@@ -163,12 +166,17 @@ def _as_experience(prompts: Sequence[Sequence[int]], responses: Sequence[Sequenc
 @torch.no_grad()
 def _sum_logp(policy: Policy, exp: Experience) -> torch.Tensor:
     """Log-probability of each row's action tokens, `[B]` float64 on the CPU."""
+    parts = _parts(policy, exp)
+    return torch.cat(
+        [score_actions(policy, p, with_entropy=False).logp.double().sum(-1).cpu() for p in parts]
+    )
+
+
+def _parts(policy: Policy, exp: Experience) -> Iterator[Experience]:
+    """A few rows at a time, where the policy is."""
     device = next(policy.parameters()).device
-    pieces = []
     for start in range(0, len(exp), ROWS_AT_ONCE):
-        part = exp[slice(start, start + ROWS_AT_ONCE)].trim().to(device)
-        pieces.append(score_actions(policy, part, with_entropy=False).logp.double().sum(-1).cpu())
-    return torch.cat(pieces)
+        yield exp[slice(start, start + ROWS_AT_ONCE)].trim().to(device)
 
 
 def _perplexity(sum_logp: torch.Tensor, exp: Experience) -> float:
@@ -190,6 +198,28 @@ def _reference_text_metrics(
         exp = from_rows([s.tokens for s in kept], [s.action for s in kept])
         metrics["eval/perplexity"] = _perplexity(_sum_logp(policy, exp), exp)
     return {**metrics, **_overlap_metrics([h[0] for h in having], [h[1] for h in having])}
+
+
+def _preference_metrics(
+    policy: Policy, reference: Policy | None, codec: Codec, rows: Sequence[Row]
+) -> dict[str, float]:
+    """Share of pairs of which the policy ranks the chosen answer first; half a point where it cannot tell."""
+    pairs = [row for row in rows if "chosen" in row and "rejected" in row]
+    if not pairs or not ("reward" in policy.heads or reference):
+        return {}
+    limit = policy.backbone.context_length or math.inf
+    kept = [pair for pair in codec.pairs(pairs) if max(len(answer.tokens) for answer in pair) <= limit]
+    if not kept:
+        return {}
+    answers = [answer for pair in kept for answer in pair]
+    exp = from_rows([a.tokens for a in answers], [a.action for a in answers])
+    if "reward" in policy.heads:
+        worth = torch.cat([row_rewards(policy, part).double().cpu() for part in _parts(policy, exp)])
+    else:
+        assert reference is not None
+        worth = _sum_logp(policy, exp) - _sum_logp(reference, exp)
+    lead = worth.view(-1, 2)[:, 0] - worth.view(-1, 2)[:, 1]  # [P]
+    return {"eval/preference_accuracy": float(((lead > 0).double() + (lead == 0) / 2).mean())}
 
 
 def _is_text(value: Any) -> bool:

@@ -137,3 +137,8 @@ def head_values(policy: Policy, name: str, exp: Experience, hidden: Tensor) -> t
     before = at_least_float32(head(states_before(hidden, exp.action))).squeeze(-1)  # [N]
     after = at_least_float32(head(states_at_end(hidden, exp))).squeeze(-1)  # [B]
     return scatter(before, exp.action), torch.where(exp.done, 0, after)
+
+
+def row_rewards(policy: Policy, exp: Experience) -> Tensor:
+    """What the head "reward" says of each row, `[B]`, after its last real token."""
+    return at_least_float32(policy.heads["reward"](states_at_end(read(policy, exp), exp))).squeeze(-1)

@@ -18,8 +18,8 @@ from feedtune.contracts import Algorithm, Backbone, Loss
 from feedtune.errors import UserError
 from feedtune.experience import Experience
 from feedtune.functional import dpo_loss, hinge_loss, ipo_loss, pairs_of, pairwise_reward_loss
-from feedtune.policy import Policy, at_least_float32
-from feedtune.scoring import read, score_actions, states_at_end
+from feedtune.policy import Policy
+from feedtune.scoring import row_rewards, score_actions
 
 PreferenceLoss = Literal["sigmoid", "cdpo", "hinge", "ipo"]
 LOSSES: Mapping[PreferenceLoss, Callable[[Tensor, float, float], Tensor]] = {
@@ -129,12 +129,6 @@ class RewardModelling(FromPairs):
         losses = pairwise_reward_loss(rewards[chosen], rewards[rejected], margin)  # [P]
         metrics = _metrics("loss/reward", losses, "reward", rewards[chosen] - rewards[rejected])
         return Loss(losses.sum(), exp.row_count / 2, metrics)
-
-
-def row_rewards(policy: Policy, exp: Experience) -> Tensor:
-    """What the head "reward" says of each row, `[B]`, after its last real token."""
-    last = states_at_end(read(policy, exp), exp)  # [B, H]
-    return at_least_float32(policy.heads["reward"](last)).squeeze(-1)
 
 
 def _pairs(exp: Experience) -> tuple[Tensor, Tensor]:

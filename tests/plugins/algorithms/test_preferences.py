@@ -23,9 +23,9 @@ from feedtune.errors import UserError
 from feedtune.experience import Experience, from_rows
 from feedtune.policy import Policy
 from feedtune.runs import load, save
+from feedtune.scoring import row_rewards
 from feedtune.tokenizers import TrainedTokenizer
 from feedtune_plugins.algorithms import DirectPreference, RewardModelling
-from feedtune_plugins.algorithms.preferences import row_rewards
 from feedtune_plugins.backbones.ngram import NGram
 
 EVERY_LOSS = ["sigmoid", "cdpo", "hinge", "ipo"]
