@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from feedtune.agent import Agent
     from feedtune.contracts import (
         Algorithm,
         Backbone,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from feedtune.tokenizers import PretrainedTokenizer, TrainedTokenizer, texts_of
 
 _HOMES = {
+    "agent": ["Agent"],
     "contracts": [
         "Algorithm",
         "Backbone",
@@ -60,6 +62,7 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Agent",
     "Algorithm",
     "Backbone",
     "Buffer",

@@ -172,7 +172,7 @@ class Buffer(ABC):
     """What happens to experience between its collection and the optimiser. Groups are never split."""
 
     on_policy: ClassVar[bool] = True
-    """Whether minibatches are of the last collection alone; False: older ones, of older policies, come again."""
+    """Whether minibatches are of the last collection alone; False: what older policies said comes again."""
 
     @abstractmethod
     def steps(self, rows: int) -> int:

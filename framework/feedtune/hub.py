@@ -1,4 +1,4 @@
-"""Names on the Hugging Face hub: said before they are fetched, and without the libraries' lines on each retry."""
+"""Names on the Hugging Face hub: said before they are fetched, without the libraries' lines on each retry."""
 
 from __future__ import annotations
 

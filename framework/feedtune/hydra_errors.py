@@ -92,6 +92,11 @@ def _unknown_key(key: str, overrides: Sequence[str], config_name: str) -> str:
     node = _chosen_options(overrides, config_name)
     for part in parent.split(".") if parent else []:
         node = node.get(part) if hasattr(node, "get") else None
+    from feedtune.discovery import options_of
+
+    group = key.partition(".")[0]
+    if not hasattr(node, "keys") and parent == group and options_of(group):
+        return f"{key}: the run has no '{group}'; choose one of {', '.join(options_of(group))} by {group}=..."
     if not hasattr(node, "keys"):
         return f"{key}: there is no such key; +{key}=... adds it"
     known = [str(k) for k in node.keys()]  # noqa: SIM118 - a DictConfig

@@ -276,7 +276,7 @@ class TuningModule(lightning.LightningModule):
         self._resumed = state
 
     def check_weights(self) -> None:
-        """Raise a `UserError` if a weight of the policy is not finite. The last step may have been too wide."""
+        """Raise a `UserError` if a weight of the policy is not finite: the last step was too wide."""
         broken = [name for name, weight in self.policy.named_parameters() if not weight.isfinite().all()]
         if broken:
             more = f" and {len(broken) - 1} more" if broken[1:] else ""
@@ -303,13 +303,13 @@ def _check_on_policy(algorithm: Algorithm, collector: Collector, buffer: Buffer)
     name = type(algorithm).__name__
     if not collector.on_policy:
         raise UserError(
-            f"collector: {type(collector).__name__} reads what others said, but {name} is right only for what "
-            "the policy itself says. Leave the collector out: the algorithm brings one that samples"
+            f"collector: {type(collector).__name__} reads what others said, but {name} is right only for "
+            "what the policy itself says. Leave the collector out: the algorithm brings one that samples"
         )
     if not buffer.on_policy:
         raise UserError(
-            f"buffer: {type(buffer).__name__} brings back what earlier policies said, but {name} is right only "
-            "for the newest rollout. Leave the buffer out: the algorithm brings its own"
+            f"buffer: {type(buffer).__name__} brings back what earlier policies said, but {name} is right "
+            "only for the newest rollout. Leave the buffer out: the algorithm brings its own"
         )
     if collector.warped:
         raise UserError(

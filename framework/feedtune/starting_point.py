@@ -26,7 +26,7 @@ def choose_parts(config: DictConfig, typed: Sequence[str] = ()) -> DictConfig:
 
     Args:
         config: as composed.
-        typed: the user's overrides, where they are known: what was typed was meant, also if it is the default.
+        typed: the user's overrides, where known: what was typed was meant, also if it is the default.
 
     Raises:
         UserError: `init_from` is neither, or the user chose a backbone that is not the one it brings.

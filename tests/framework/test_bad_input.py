@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from hydra.errors import ConfigCompositionException
 
+from feedtune.hub import _said
+from feedtune.hydra_errors import explain
 from small_runs import SMALL, overrides
 
 TINY = overrides(Path("rows.jsonl"), "lstm", "ppo", "report=false", "hydra.run.dir=run")
@@ -19,6 +23,8 @@ DATA = {
     "broken.jsonl": b'{"prompt": "a"}\n{"prompt": \n',
     "column.jsonl": b'{"prompt": "a"}\n{"promt": "b"}\n',
     "latin.jsonl": b'{"prompt": "a"}\n{"prompt": "\xe9"}\n',
+    "number.jsonl": b'{"prompt": "a"}\n{"prompt": 1}\n',
+    "book.txt": b"One line,\nanother line,\nand no blank line.\n",
     "long.jsonl": b'{"prompt": "a"}\n{"prompt": "%s"}\n' % (b"b" * 80),
     "rewards.py": b"""
 def raises(responses):
@@ -46,7 +52,7 @@ def with_backbone(*chosen: str) -> list[str]:
 # what is typed -> words that the message must hold; more on types and on trust is in test_configs.py
 MISTAKES: dict[str, list[str]] = {
     # options, keys and their types
-    "algorithm=pp0": ["algorithm=pp0: there is no such option", "Did you mean 'ppo'?", "reinforce, sft"],
+    "algorithm=pp0": ["algorithm=pp0: there is no such option", "Did you mean 'ppo'?", "rloo, sft"],
     "+experiment=nope": ["experiment=nope", "quickstart_ppo"],
     "optimizerr=adam": ["optimizerr", "Did you mean 'optimizer'?"],
     "optimizer.lrr=1": ["optimizer.lrr", "Did you mean 'lr'?", "weight_decay"],
@@ -60,11 +66,15 @@ MISTAKES: dict[str, list[str]] = {
     "optimizer=null": ["optimizer=null: expected an option", "adam, adamw, sgd", "~optimizer leaves it out"],
     "~seed": ["the config lacks seed"],
     "optimizer.lr=abc": ["optimizer.lr: expected a number, got 'abc'"],
+    "+optimizer.foo=1": ["optimizer.foo: unknown key", "It has: lr, betas, eps, weight_decay"],
     "optimizer.lr=-1": ["optimizer", "learning rate: -1"],
     "seed=-1": ["seed: expected a whole number from 0", "got -1"],
     "trust=os": ["trust: expected a list, each entry text, got 'os'"],
     "init_from=nowhere": ["init_from: nowhere does not exist"],
     "init_from=.": ["init_from: . is neither a run of feedtune nor a transformers folder"],
+    "trainer.max_epochs=0": ["trainer.max_epochs: expected at least 1", "got 0"],
+    "trainer.max_steps=0": ["trainer.max_steps: expected at least 1", "got 0"],
+    "trainer=gpu": ["trainer=gpu", "no GPU", "choose trainer=cpu"],
     "trainer.max_epochs=-5": ["trainer", "-5"],
     "trainer.max_time=soon": ["trainer", "soon", "DD:HH:MM:SS"],
     "trainer.accelerator=abacus": ["trainer", "abacus", "cpu"],
@@ -89,6 +99,7 @@ MISTAKES: dict[str, list[str]] = {
     "task.path=empty.jsonl": ["task.path", "'empty.jsonl' is empty"],
     "task.path=broken.jsonl": ["broken.jsonl:2: not JSON"],
     "task.path=column.jsonl": ["column.jsonl:2: expected a column 'prompt'", "Did you mean 'prompt'?"],
+    "task.path=number.jsonl": ["number.jsonl:2: 'prompt' must be text or a list of messages, got int"],
     "task.path=latin.jsonl": ["latin.jsonl:2: not UTF-8"],
     "task.columns={prompt: question}": ["rows.jsonl:1: no column 'question', found 'prompt'"],
     # on-policy training draws from the policy's own distribution
@@ -131,7 +142,7 @@ def test_a_mistake_is_told_in_a_line(typed: str, place: Path, feedtune: Any) -> 
     [
         ("./rewards.py:raises", ["./rewards.py:raises raised KeyError: 'boom'", "rewards.py, line 3"]),
         ("./rewards.py:miscounts", ["./rewards.py:miscounts", "expected 8 scores", "(1,)"]),
-        ("./rewards.py:silent", ["every one of 8 scores is NaN"]),
+        ("./rewards.py:silent", ["reward.path=./rewards.py:silent: every one of 8 scores is NaN"]),
         ("./rewards.py:says", ["./rewards.py:says", "expected 8 numbers, got str"]),
         ("./rewards.py:infinite", ["./rewards.py:infinite", "the score of row 8 is infinite"]),
         ("./rewards.py:wants", ["wants 'answer'", "prompt, reference"]),
@@ -149,7 +160,8 @@ def test_a_reward_function_that_does_not_do(path: str, words: list[str], place: 
 def test_a_prompt_longer_than_the_context(place: Path, feedtune: Any) -> None:
     path = ["task.path=long.jsonl", "task.eval_fraction=0"]
     said = feedtune("train", *with_backbone(*SMALL["transformer"], "tokenizer=char"), *path)
-    refused(said, ["row 2", "80 tokens", "collector.max_new_tokens=4", "context holds 64"])
+    refused(said, ["row 2 ('bbbb", "80 tokens", "collector.max_new_tokens=4", "context holds 64"])
+    assert "raise backbone.context_length" in said.err
 
 
 @pytest.mark.parametrize(
@@ -257,3 +269,151 @@ def test_a_reward_function_of_the_working_directory_needs_no_flag(place: Path, f
             "train", *TINY, f"hydra.run.dir=run{number}", "reward=function", f"reward.path={path}"
         )
         assert "rollout/reward 2.5" in said.out, said.err
+
+
+# Training that goes wrong
+
+
+def test_a_diverged_run_stops_and_saves_nothing_of_it(place: Path, feedtune: Any) -> None:
+    """The first step leaves weights of 1e30, whose logits overflow: the second loss is no number."""
+    said = feedtune("train", *sft(), "optimizer.lr=1e30", "optimizer=sgd", "trainer.gradient_clip_val=null")
+    assert said.code == 2
+    mistake = said.err.splitlines()[-1]
+    assert mistake.startswith("feedtune: training diverged: ")
+    words = [
+        "not finite at epoch",
+        "optimiser step",
+        "optimizer.lr",
+        "trainer.gradient_clip_val",
+        "precision",
+    ]
+    assert [word for word in words if word not in mistake] == []
+    assert not (place / "run" / "export" / "feedtune.json").exists()
+    assert weights_are_finite(place / "run" / "checkpoints" / "last.ckpt")
+
+
+def test_a_last_step_that_leaves_no_number_is_not_saved(place: Path, feedtune: Any) -> None:
+    """An infinite rate: the only loss is finite, the weights after its step are not."""
+    said = feedtune("train", *sft(), "optimizer.lr=inf", "trainer.max_steps=1")
+    assert said.code == 2
+    assert "training diverged: the weight" in said.err
+    assert not (place / "run" / "export" / "feedtune.json").exists()
+    assert not (place / "run" / "checkpoints" / "last.ckpt").exists()
+
+
+def sft() -> list[str]:
+    return overrides(Path("rows.jsonl"), "lstm", "sft", "report=false", "hydra.run.dir=run")
+
+
+def weights_are_finite(checkpoint: Path) -> bool:
+    """Also of a checkpoint that was never written."""
+    if not checkpoint.is_file():
+        return True
+    state = torch.load(checkpoint, weights_only=True)["state_dict"]
+    return all(bool(weight.isfinite().all()) for weight in state.values())
+
+
+# Names on the hub, which cannot be reached
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that refuses every connection at once: what the libraries print about it is the same."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import _http
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(_http.time, "sleep", lambda seconds: None)
+
+
+@pytest.mark.usefixtures("no_hub")
+@pytest.mark.parametrize(
+    ("typed", "key"),
+    [
+        (["backbone=hf", "backbone.name=nobody/nomodel"], "backbone.name"),
+        (["task=datasets", "task.path=nodata"], "task.path"),
+    ],
+)
+def test_a_hub_that_cannot_be_reached(typed: list[str], key: str, place: Path, feedtune: Any) -> None:
+    _said.clear()
+    name = typed[1].partition("=")[2]
+    group = typed[0].partition("=")[0]
+    base = with_backbone() if group == "backbone" else [one for one in TINY if not one.startswith("task")]
+    said = feedtune("train", *base, *typed)
+    assert said.code == 2
+    first, second = said.err.splitlines()
+    assert first == f"fetching '{name}' from the Hugging Face hub, as there is no such folder"
+    assert second.startswith(f"feedtune: {key}: ")
+    assert f"no folder '{name}' here" in second
+    assert said.out == ""
+
+
+def test_a_folder_that_is_not_there_is_the_backbones_name(place: Path, feedtune: Any) -> None:
+    said = feedtune("train", *with_backbone("backbone=hf", "backbone.name=/nope"))
+    refused(said, ["backbone.name: no folder '/nope'"])
+    assert "tokenizer" not in said.err
+
+
+# One row, one job, no report
+
+
+def test_a_text_without_blank_lines_is_one_row(place: Path, feedtune: Any) -> None:
+    base = [one for one in sft() if not one.startswith("task")]
+    text = [*base, "task=text", "task.path=book.txt"]
+    refused(feedtune("train", *text), ["'book.txt' is one paragraph without blank lines", "task.unit=line"])
+    assert feedtune("train", *text, "task.unit=line", "trainer.max_epochs=1").code == 0
+
+
+def test_a_silent_source_of_a_sum_is_named(place: Path, feedtune: Any) -> None:
+    typed = [
+        "reward=sum",
+        "+reward@reward.sources.mute=function",
+        "reward.sources.mute.path=./rewards.py:silent",
+    ]
+    typed += ["+reward@reward.sources.short=length"]
+    refused(
+        feedtune("train", *[one for one in TINY if not one.startswith("reward")], *typed),
+        ["sources mute of reward 'Sum': every one of 8 scores is NaN"],
+    )
+
+
+def test_the_job_of_a_sweep_that_fails_is_named(place: Path, feedtune: Any) -> None:
+    typed = [*TINY, "trainer.max_epochs=1", "hydra.sweep.dir=sweep", "reward.target=0,3", "-m"]
+    said = feedtune("train", *typed)
+    refused(said, [f"feedtune: reward.target=0 ({place / 'sweep' / '0'}): reward.target"])
+
+
+def test_a_report_that_cannot_be_drawn_is_told(
+    place: Path, feedtune: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    said = feedtune("train", *[one for one in TINY if one != "report=false"], "trainer.max_epochs=1")
+    assert said.code == 0
+    [line] = [line for line in said.out.splitlines() if line.startswith("report:")]
+    assert "report.html was not written" in line
+    assert "pip install 'feedtune[report]'" in line
+    assert not (place / "run" / "feedtune.log").exists()
+
+
+def test_a_file_whose_own_choices_do_not_fit_is_told_once(tmp_path: Path) -> None:
+    """What is wrong in an option's own defaults is no key of the user's, and asking again would never end."""
+    text = "In 'algorithm/mine': Could not override 'rewart'. No match in the defaults list."
+    assert explain(ConfigCompositionException(text), ["algorithm=mine"]) == text
+
+
+# On-policy algorithms and what others said
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("collector=offline", ["collector: Offline reads what others said", "Leave the collector out"]),
+        ("collector=pairs", ["collector: Pairs reads what others said", "Leave the collector out"]),
+        ("buffer=replay", ["buffer: Replay brings back what earlier policies said", "Leave the buffer out"]),
+    ],
+)
+def test_an_on_policy_algorithm_learns_from_its_own_policy(
+    typed: str, words: list[str], place: Path, feedtune: Any
+) -> None:
+    said = feedtune("train", *[one for one in TINY if not one.startswith(typed.split("=")[0])], typed)
+    refused(said, [*words, "PolicyGradient is right only for"])

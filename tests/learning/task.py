@@ -1,34 +1,26 @@
 """A small task that can be learnt in seconds: answer each letter with the two that follow it in the alphabet.
 
-Four prompts, a vocabulary of ten tokens; a random answer is worth about 0.08, the right one 1.
+Four prompts, a vocabulary of ten tokens; a random answer is worth about 0.08, the right one 1. Beside the
+prompts there are answers that somebody has already given, for the algorithms that learn from logs and pairs.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from functools import cache, partial
-from typing import Any
+from itertools import combinations, product
 
-import torch
-from lightning import Trainer
-
-import feedtune
-from feedtune.configs import build, compose_config
-from feedtune.contracts import Backbone, Row, Sample
-from feedtune.module import TuningModule
-from feedtune.sampling import Decoding, sample
-from feedtune.text import Codec
+from feedtune.contracts import Row, Sample
 
 LETTERS = "abcd"
-ROWS: list[Row] = [{"prompt": letter} for letter in LETTERS]
+PROMPTS: list[Row] = [{"prompt": letter} for letter in LETTERS]
 
 
 def answer(letter: str) -> str:
     """The next two letters, in a circle.
 
-    >>> answer("g")
-    'ha'
+    >>> answer("a"), answer("d")
+    ('bc', 'ab')
     """
     start = LETTERS.index(letter)
     return "".join(LETTERS[(start + step) % len(LETTERS)] for step in (1, 2))
@@ -45,101 +37,59 @@ def score(prompt: str, response: str) -> float:
 
 
 def reward(samples: Sequence[Sample]) -> list[float]:
-    """The run's reward source."""
+    """The runs' reward source."""
     return [score(one.prompt, one.response) for one in samples]
 
 
-def logged(count: int, seed: int = 0) -> list[Row]:
-    """Answers of somebody who guesses, with what they were worth: half of the letters are right."""
+def right_answers() -> list[Row]:
+    """What a teacher says, ready to be imitated."""
+    return [{"prompt": letter, "reference": answer(letter)} for letter in LETTERS] * 8
+
+
+def logged(count: int = 512, seed: int = 0) -> list[Row]:
+    """Answers of somebody who mostly repeats the prompt's letter, with what they were worth.
+
+    Each letter is the prompt's with probability 0.55 and the right one with 0.35, so the answers are worth
+    0.35 in the mean, and who imitates them greedily gets 0: what is better has been learnt from the rewards.
+    """
     draw = random.Random(seed)
-    rows = []
+    rows: list[Row] = []
     for number in range(count):
         prompt = LETTERS[number % len(LETTERS)]
-        said = "".join(c if draw.random() < 0.5 else draw.choice(LETTERS) for c in answer(prompt))
+        said = "".join(_habit(prompt, wanted, draw) for wanted in answer(prompt))
         rows.append({"prompt": prompt, "reference": said, "reward": score(prompt, said)})
     return rows
 
 
-def preferred(count: int, seed: int = 0) -> list[Row]:
-    """Pairs of guesses, the better one chosen."""
-    first, second = logged(count, 2 * seed), logged(count, 2 * seed + 1)
-    rows = []
-    for one, other in zip(first, second, strict=True):
-        better, worse = (one, other) if one["reward"] > other["reward"] else (other, one)
-        if better["reward"] > worse["reward"]:
-            rows.append({"prompt": one["prompt"], "chosen": better["reference"], "rejected": worse["reference"]})
-    return rows
+def _habit(prompt: str, wanted: str, draw: random.Random) -> str:
+    (said,) = draw.choices([prompt, wanted, draw.choice(LETTERS)], [0.5, 0.3, 0.2])
+    return said
 
 
-SIZES: dict[str, list[str]] = {
-    "ngram": ["backbone.n=4"],
-    "lstm": ["backbone.embed_size=16", "backbone.hidden_size=32", "backbone.layers=1"],
-    "gru": ["backbone.embed_size=16", "backbone.hidden_size=32", "backbone.layers=1"],
-    "transformer": [
-        "backbone.hidden_size=32",
-        "backbone.layers=1",
-        "backbone.heads=2",
-        "backbone.kv_heads=2",
-        "backbone.intermediate_size=64",
-        "backbone.context_length=16",
-    ],
-}
+def preferred() -> list[Row]:
+    """Two of the logged answers to one prompt each, the better one chosen; those that are as good are left out."""
+    first, second = logged(seed=1), logged(seed=2)
+    return [
+        _pair(one["prompt"], one["reference"], other["reference"])
+        for one, other in zip(first, second, strict=True)
+        if one["reward"] != other["reward"]
+    ]
 
 
-@cache
-def composed(algorithm: str, backbone: str, *overrides: str) -> Any:
-    """A config with the algorithm's card as it is shipped, but for what is overridden."""
-    sizes = SIZES[backbone]
-    return compose_config([f"algorithm={algorithm}", f"backbone={backbone}", *sizes, *overrides])
+def split_pairs(seed: int = 0) -> tuple[list[Row], list[Row]]:
+    """All pairs of answers of two letters that are not worth the same, half of them to learn, half held out."""
+    words = ["".join(letters) for letters in product(LETTERS, repeat=2)]
+    pairs = [
+        _pair(prompt, one, other)
+        for prompt in LETTERS
+        for one, other in combinations(words, 2)
+        if score(prompt, one) != score(prompt, other)
+    ]
+    random.Random(seed).shuffle(pairs)
+    half = len(pairs) // 2
+    return pairs[:half], pairs[half:]
 
 
-def learn(
-    algorithm: str, backbone: str, rows: Sequence[Row], seed: int, epochs: int, *overrides: str
-) -> tuple[TuningModule, Codec]:
-    """Train by the card through Lightning, from random weights."""
-    config = composed(algorithm, backbone, *overrides)
-    codec = feedtune.TrainedTokenizer(kind="char").build(lambda: [LETTERS])
-    torch.manual_seed(seed)
-
-    def make_backbone() -> Backbone:
-        made: Backbone = build(config.backbone, "backbone", vocab_size=codec.vocab_size)
-        return made
-
-    module = TuningModule(
-        algorithm=build(config.algorithm, "algorithm"),
-        make_backbone=make_backbone,
-        collector=build(config.collector, "collector", codec=codec, reward=reward),
-        buffer=build(config.buffer, "buffer"),
-        rows=rows,
-        optimizer=build(config.optimizer, "optimizer"),
-        seed=seed,
-    )
-    trainer = Trainer(
-        max_epochs=epochs,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        accelerator="cpu",
-        gradient_clip_val=1.0,
-    )
-    trainer.fit(module)
-    return module, codec
-
-
-def quality(module: TuningModule, codec: Codec, greedy: bool = False, rows: int = 16) -> float:
-    """Mean score of so many answers to each prompt, sampled or greedy."""
-    module.eval()
-    prompts = codec.prompts(ROWS)
-    group = 1 if greedy else rows
-    responses = sample(
-        module.policy,
-        [prompt.tokens for prompt in prompts],
-        max_new_tokens=3,
-        eos_ids=codec.eos_ids,
-        generator=torch.Generator().manual_seed(99),
-        group_size=group,
-        decoding=Decoding(greedy=greedy),
-    )
-    said = [codec.response(response.tokens) for response in responses]
-    return sum(score(LETTERS[i // group], text) for i, text in enumerate(said)) / len(said)
+def _pair(prompt: str, one: str, other: str) -> Row:
+    better, worse = sorted((one, other), key=lambda said: -score(prompt, said))
+    return {"prompt": prompt, "chosen": better, "rejected": worse}

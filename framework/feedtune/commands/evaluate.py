@@ -25,7 +25,6 @@ from feedtune.evaluation import Evaluation, as_json, evaluate
 from feedtune.hydra_errors import explained
 from feedtune.policy import Policy
 
-
 USED = ("evaluation", "reward", "task", "init_from", "trust")
 """What overrides may be about: the rest of a run's config is history."""
 
@@ -34,7 +33,9 @@ def main(arguments: Sequence[str]) -> int:
     """Print a table and write evaluation.json into the run folder."""
     parser = Arguments(prog="feedtune evaluate", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="the run folder")
-    parser.add_argument("overrides", nargs="*", help=f"of {', '.join(USED)}: such as evaluation.rows=200 reward=toxicity")
+    parser.add_argument(
+        "overrides", nargs="*", help=f"of {', '.join(USED)}: such as evaluation.rows=200 reward=toxicity"
+    )
     parser.add_argument("--out", type=Path, help="where to write; by default DIR/evaluation.json")
     given = parser.read(arguments)
     found, before = evaluate_run(given.folder, given.overrides)
@@ -78,8 +79,8 @@ def _check_used(overrides: Sequence[str]) -> None:
     for one in parsed:
         if _group(one) not in USED:
             raise UserError(
-                f"{one.input_line}: evaluation does not use {_group(one)}{nearest(_group(one), USED) or ';'} "
-                f"It uses {', '.join(USED)}"
+                f"{one.input_line}: evaluation uses {', '.join(USED)}, and not '{_group(one)}'."
+                f"{nearest(_group(one), USED)}"
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any
 from rich.console import Console
 
 from feedtune.commands import evaluate, resume, train
+from feedtune.commands.report import report_line
 from feedtune.config_types import fits, wrong_type
 from feedtune.configs import compose_config, to_plain
 from feedtune.errors import UserError, nearest
-from feedtune.report import write_report
 from feedtune.training import LAST
 
 STAGES = ("train", "evaluate")
@@ -52,8 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         _run_stage(stage, folder / name)
     minutes = (time.perf_counter() - began) / 60
     trained = [folder / name for name, stage in config["stages"].items() if stage["command"] == "train"]
-    if importlib.util.find_spec("matplotlib"):
-        print(f"report: {write_report(trained, folder / 'report.html')}")
+    print(report_line(trained, folder / "report.html"))
     print(f"all stages: {minutes:.1f} minutes")
     return 0
 

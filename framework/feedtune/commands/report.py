@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from feedtune.errors import UserError
+from feedtune.errors import UserError, missing_extra
 from feedtune.report import write_report
 
 
@@ -27,3 +28,10 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--out: expected a name that ends in .html, got '{out}'")
     print(write_report(folders, out))
     return 0
+
+
+def report_line(run_dirs: Sequence[Path], out: Path) -> str:
+    """Write the report where it can be drawn, and say where it is; or that it was not written, and why."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return f"report: {out.name} was not written; {missing_extra('matplotlib', 'report', 'it')}"
+    return f"report: {write_report(run_dirs, out)}"

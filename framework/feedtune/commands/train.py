@@ -7,10 +7,12 @@ import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
-from omegaconf import DictConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from feedtune import hydra_setup
@@ -22,7 +24,13 @@ from feedtune.hydra_errors import explain, explained
 def main(arguments: Sequence[str]) -> int:
     """Let Hydra read the arguments: overrides, --help, --cfg, --multirun and its other flags."""
     overrides = _overrides(arguments)
-    arguments = [*_without(overrides, arguments), *overrides]  # Hydra wants all overrides in one place
+    flags = _without(overrides, arguments)
+    if {"-h", "--help"} & set(flags):
+        from feedtune.commands.train_help import help_text
+
+        print(help_text(overrides))
+        return 0
+    arguments = [*flags, *overrides]  # Hydra wants all overrides in one place
     hydra_setup.register()
     given, sys.argv = sys.argv, [sys.argv[0], *arguments]
     command_line = [given[0], "train", *arguments]
@@ -35,9 +43,9 @@ def main(arguments: Sequence[str]) -> int:
         try:
             return _run(config)
         except UserError as mistake:  # Hydra would print its own lines before ours
-            mistakes.append(mistake)
+            mistakes.append(UserError(f"{_which_job(overrides)}{mistake}"))
         except OmegaConfBaseException as mistake:
-            mistakes.append(UserError(explain(mistake)))
+            mistakes.append(UserError(f"{_which_job(overrides)}{explain(mistake)}"))
         return None
 
     try:
@@ -70,6 +78,29 @@ def _without(some: Sequence[str], words: Sequence[str]) -> list[str]:
     return left
 
 
+def _typed() -> list[str]:
+    """The overrides of the job that is on, as they were typed: `${...}` in them is not looked up."""
+    from hydra.core.hydra_config import HydraConfig
+
+    lines: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return [str(line) for line in lines]
+
+
+def _which_job(overrides: Sequence[str]) -> str:
+    """Of a sweep, the job that is on: what it alone was given, and its folder."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode != RunMode.MULTIRUN:
+        return ""
+    parse = OverridesParser.create().parse_overrides
+    swept = {one.key_or_group for one in parse(list(overrides)) if one.is_sweep_override()}
+    task = _typed()
+    own = [line for line, one in zip(task, parse(task), strict=True) if one.key_or_group in swept]
+    return f"{' '.join([*own, f'({hydra_config.runtime.output_dir})'])}: "
+
+
 def _run(config: DictConfig) -> float | None:
     from hydra.core.hydra_config import HydraConfig
     from lightning.pytorch.utilities import rank_zero_only
@@ -77,7 +108,7 @@ def _run(config: DictConfig) -> float | None:
     from feedtune.training import describe, train
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    metrics = train(config, folder)
+    metrics = train(config, folder, typed=_typed())
     if getattr(rank_zero_only, "rank", 0) == 0:  # of several processes, one speaks
         print(describe(metrics))
         if not config.trainer.get("fast_dev_run", False):
@@ -87,11 +118,9 @@ def _run(config: DictConfig) -> float | None:
 
 def _finish(config: DictConfig, folder: Path) -> None:
     """Write the report, if it can be drawn, and say what can be done next."""
-    import importlib.util
-
-    from feedtune.report import write_report
+    from feedtune.commands.report import report_line
 
     print(f"run folder: {folder}")
-    if config.report and importlib.util.find_spec("matplotlib"):
-        print(f"report: {write_report([folder], folder / 'report.html')}")
+    if config.report:
+        print(report_line([folder], folder / "report.html"))
     print(f'next: feedtune evaluate {folder}   or: feedtune generate {folder} "Hello"')

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 from torch import Tensor
 
+from feedtune.checks import check_choice
 from feedtune.contracts import Collector, Plan, RewardSource, Rollout, Row, mean_of_scored
-from feedtune.errors import UserError, nearest
+from feedtune.errors import UserError
 from feedtune.experience import Experience
 from feedtune.policy import Policy
 from feedtune.randomness import generator_for
@@ -92,8 +93,8 @@ class Gymnasium(Collector):
             raise UserError(
                 f"collector.group_size: {group_size} does not divide collector.episodes={episodes}"
             )
-        _check_choice("collector.step", step, get_args(Step))
-        _check_choice("collector.observe", observe, get_args(Observe))
+        check_choice("collector.step", step, get_args(Step))
+        check_choice("collector.observe", observe, get_args(Observe))
         self.episodes, self.group_size, self.envs, self.records = episodes, group_size, envs, records
         self.decoding = decoding if isinstance(decoding, Decoding) else Decoding(**(decoding or {}))
         self.warped = self.decoding.warped
@@ -216,10 +217,3 @@ def _record(episode: Episode, reward: float) -> dict[str, Any]:
         "ended": episode.transcript.terminated,
         "messages": [{"role": role, "content": text} for role, text in said],
     }
-
-
-def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UserError(
-            f"{key}: expected one of {', '.join(choices)}, got '{value}'.{nearest(value, choices)}"
-        )

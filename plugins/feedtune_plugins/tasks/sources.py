@@ -82,8 +82,8 @@ class SourceTask(Task):
             return []
         if len(distinct) < 2:
             raise UserError(
-                f"task.eval_fraction: one distinct row cannot be split{self.why_so_few()}; give task.eval_path, "
-                "or task.eval_fraction=0 for no evaluation"
+                f"task.eval_fraction: one distinct row cannot be split{self.why_so_few()}; "
+                "give task.eval_path, or task.eval_fraction=0 for no evaluation"
             )
         count = min(max(1, round(self.eval_fraction * len(distinct))), len(distinct) - 1)
         chosen = sorted(random.Random(self.seed).sample(range(len(distinct)), count))

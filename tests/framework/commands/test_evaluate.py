@@ -101,6 +101,11 @@ def test_markup_in_what_was_said_is_text(finished: Path, feedtune: Any) -> None:
     [
         (["nowhere"], ["nowhere: there is no such folder"]),
         (["."], [".: not a run folder of feedtune (it has no .hydra/config.yaml)"]),
+        (
+            ["RUN", "optimizer.lr=3"],
+            ["optimizer.lr=3: evaluation uses evaluation, reward, task", "'optimizer'"],
+        ),
+        (["RUN", "evalution.rows=3"], ["not 'evalution'. Did you mean 'evaluation'?"]),
         (["RUN", "reward=lenght"], ["reward=lenght: there is no such option", "Did you mean 'length'?"]),
         (["RUN", "evaluation.rows=abc"], ["evaluation.rows: expected a whole number or null"]),
         (["RUN", "evaluation.decoding.top_p=2"], ["top_p: expected a number in (0, 1]"]),

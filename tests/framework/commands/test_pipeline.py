@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
+from feedtune.commands import quickstart
 from small_runs import overrides, write_rows
 
 SECOND = ["algorithm=ppo", "task=jsonl", "reward=length", "callbacks=quiet", "trainer.max_epochs=1"]
@@ -67,7 +70,8 @@ def test_without_matplotlib_there_is_no_report(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     said = feedtune("pipeline", *stages, "~stages.tune", "~stages.evaluate")
     assert said.code == 0, said.err
-    assert "report:" not in said.out
+    assert "report: report.html was not written" in said.out
+    assert "pip install 'feedtune[report]'" in said.out
     assert "all stages" in said.out
 
 
@@ -109,3 +113,38 @@ def test_quickstart_is_a_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(pipeline, "main", lambda arguments: asked.append(arguments) or 0)
     assert quickstart.main(["seed=3"]) == 0
     assert asked == [["pipeline=quickstart", "seed=3"]]
+
+
+def test_quickstart_names_its_extra_before_it_starts(
+    tmp_path: Path, feedtune: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "vaderSentiment", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    said = feedtune("quickstart")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "needs matplotlib, vaderSentiment" in said.err
+    assert "pip install 'feedtune[quickstart]'" in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_quickstart_needs_is_what_its_extra_brings() -> None:
+    """The extra is made of extras: of each, the packages that the metadata of the distribution names."""
+    named = {Requirement(text) for text in requires("feedtune") or []}
+    [whole] = [
+        one for one in named if one.extras and one.marker and one.marker.evaluate({"extra": "quickstart"})
+    ]
+    brought = {
+        one.name
+        for one in named
+        for extra in whole.extras
+        if one.marker and not one.extras and one.marker.evaluate({"extra": extra})
+    }
+    assert brought == set(quickstart.NEEDED.values())
+
+
+def test_quickstart_has_help_of_its_own(feedtune: Any) -> None:
+    said = feedtune("quickstart", "--help")
+    assert said.code == 0
+    assert said.out.startswith("usage: feedtune quickstart")
+    assert [word for word in ("minutes", "dir=", "seed=", "PPO") if word not in said.out] == []

@@ -15,6 +15,7 @@ import torch
 import yaml
 
 import feedtune as package
+from feedtune.configs import compose_config
 from small_runs import fingerprint, overrides, run, write_rows
 
 
@@ -56,7 +57,7 @@ def test_in_python_and_on_the_command_line_the_same(tiny: list[str], rows: Path,
 def test_a_rehearsal_leaves_no_run(tiny: list[str], rows: Path, feedtune: Any) -> None:
     assert feedtune("train", *tiny, "debug=fast").code == 0
     left = {path.name for path in (rows.parent / "run").iterdir()}
-    assert left == {".hydra", "feedtune.log"}
+    assert left == {".hydra"}  # and no empty log of Hydra's
     assert feedtune("train", *tiny).code == 0  # the folder is free
 
 
@@ -87,6 +88,115 @@ def test_an_error_of_ours_is_not_hidden(
     monkeypatch.setattr("feedtune.training.train", broken)
     with pytest.raises(ValueError, match="a mistake of ours"):
         feedtune("train", *tiny)
+
+
+# Ctrl-C
+
+INTERRUPTED = """
+import os, signal, sys
+import feedtune.callbacks.files as files
+from feedtune.cli import main
+written = files.MetricsCSV.on_train_epoch_end
+def pressed(self, trainer, module):
+    written(self, trainer, module)
+    if trainer.current_epoch == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGINT)
+files.MetricsCSV.on_train_epoch_end = pressed
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("epoch", "words"),
+    [(1, "interrupted; go on with: feedtune resume"), (0, "interrupted before the first checkpoint")],
+)
+def test_ctrl_c_says_how_to_go_on(epoch: int, words: str, tiny: list[str], rows: Path, feedtune: Any) -> None:
+    """The key is pressed after an epoch's row, before its checkpoint: of epoch 1, that of epoch 0 is there."""
+    (rows.parent / "wrapper.py").write_text(INTERRUPTED)
+    done = subprocess.run(
+        [sys.executable, "wrapper.py", str(epoch), "train", *tiny, "trainer.max_epochs=3"],
+        cwd=rows.parent,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"feedtune: {words}")
+    if epoch == 1:
+        assert feedtune("resume", "run").code == 0
+        assert [row["epoch"] for row in metrics(rows.parent / "run")] == ["0", "1", "2"]
+
+
+# What `init_from` brings stands in the run's config
+
+
+def test_the_config_of_a_run_says_which_backbone_it_has(tiny: list[str], rows: Path, feedtune: Any) -> None:
+    assert feedtune("train", *tiny, "hydra.run.dir=first").code == 0
+    second = [one for one in tiny if not one.startswith(("backbone", "tokenizer"))]
+    said = feedtune("train", *second, "init_from=first", "hydra.run.dir=second")
+    assert said.code == 0, said.err
+    saved = yaml.safe_load((rows.parent / "second" / ".hydra" / "config.yaml").read_text())
+    assert saved["backbone"]["_target_"].endswith(".Recurrent")
+    assert (saved["backbone"]["cell"], saved["backbone"]["hidden_size"]) == ("lstm", 16)
+    assert feedtune("resume", "second").code == 0
+    assert feedtune("evaluate", "second", "evaluation.rows=2").code == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "begins"),
+    [
+        ("backbone=transformer", "backbone=transformer: feedtune_plugins."),  # the default, but typed
+        ("backbone.hidden_size=32", "backbone.hidden_size=32: 32 is not 16. init_from=first brings its own"),
+        ("backbone.heads=2", "backbone.heads=2: 2 is not anything that the run's backbone has."),
+        ("backbone=gru", "backbone.cell (as of backbone=gru): gru is not lstm."),
+    ],
+)
+def test_a_backbone_that_was_typed_is_not_ignored(
+    typed: str, begins: str, tiny: list[str], lstm_run: Path, rows: Path, feedtune: Any
+) -> None:
+    second = [one for one in tiny if not one.startswith(("backbone", "tokenizer"))]
+    (rows.parent / "first").symlink_to(lstm_run)
+    said = feedtune("train", *second, "init_from=first", typed)
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert said.err.startswith(f"feedtune: {begins}")
+
+
+def test_a_value_that_the_backbone_has_anyway_may_be_typed(
+    tiny: list[str], lstm_run: Path, feedtune: Any
+) -> None:
+    second = [one for one in tiny if not one.startswith(("backbone", "tokenizer"))]
+    said = feedtune("train", *second, f"init_from={lstm_run}", "backbone.hidden_size=16")
+    assert said.code == 0, said.err
+
+
+# Algorithms that ask for no reward bring none
+
+
+@pytest.mark.parametrize("algorithm", ["sft", "dpo", "reward_model"])
+def test_an_algorithm_without_reward_brings_none(algorithm: str) -> None:
+    assert compose_config([f"algorithm={algorithm}"]).get("reward") is None
+    chosen = compose_config([f"algorithm={algorithm}", "reward=length"]).reward
+    assert chosen._target_.endswith(".Length")
+
+
+def test_without_the_extra_of_the_default_reward_sft_trains(
+    rows: Path, feedtune: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vaderSentiment", None)
+    chosen = [one for one in overrides(rows, "lstm", "sft") if not one.startswith("reward")]
+    said = feedtune("train", *chosen, "report=false", "hydra.run.dir=run", "evaluation.every=1")
+    assert said.code == 0, said.err
+    assert "eval/reward" not in metrics(rows.parent / "run")[0]
+    assert "eval/perplexity" in metrics(rows.parent / "run")[0]
+    assert feedtune("evaluate", "run").code == 0
+    said = feedtune("evaluate", "run", "reward=length")
+    assert said.code == 0, said.err
+    assert "eval/reward" in said.out
+    said = feedtune("train", *chosen, "report=false", "hydra.run.dir=other", "reward.target=3")
+    assert said.err.startswith("feedtune: reward.target: the run has no 'reward'; choose one of answer, bleu")
 
 
 # resume

@@ -203,11 +203,12 @@ def test_the_target_follows_slowly_or_by_copies() -> None:
     assert targets(polyak=0.5, every=3) == [0.0, 0.0, 12.0, 12.0]
 
 
-def test_a_target_stays_in_evaluation_mode() -> None:
+def test_a_target_stays_frozen_and_in_evaluation_mode() -> None:
     algorithm = q_learning(target=TargetNetwork())
     build(algorithm)
     algorithm.train()
     assert not any(part.training for part in algorithm.target.modules())  # type: ignore[union-attr]
+    assert not any(p.requires_grad for p in algorithm.parameters())
 
 
 def test_epsilon_target_and_step_count_travel_in_checkpoints() -> None:
