@@ -25,6 +25,7 @@ from feedtune.experience import Experience
 
 if TYPE_CHECKING:
     from feedtune.policy import Policy
+    from feedtune.sampling import Decoding
 
 Row = Mapping[str, Any]
 """One row of a task: `prompt` or `messages`, and any columns that a reward or a loss wants."""
@@ -166,6 +167,15 @@ class Collector(ABC):
     @abstractmethod
     def collect(self, items: Sequence[Any], policy: Policy, generator: torch.Generator) -> Rollout:
         """Experience from these items. All randomness comes from the generator (on the CPU)."""
+
+    def perform(
+        self, rows: Sequence[Row], policy: Policy, generator: torch.Generator, decoding: Decoding
+    ) -> Rollout | None:
+        """What the policy does on held-out rows, in one group each, with records of all of them.
+
+        None where evaluation is to answer each row's prompt once and ask the reward source, as is the rule.
+        """
+        return None
 
 
 class Buffer(ABC):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from feedtune.contracts import RewardSource, Row, Sample, Scores, mean_of_scored
+from feedtune.contracts import Collector, RewardSource, Rollout, Row, Sample, Scores, mean_of_scored
 from feedtune.errors import UserError
 from feedtune.experience import Experience, from_rows
 from feedtune.policy import Policy
@@ -60,8 +60,9 @@ def evaluate(
     options: EvaluationOptions,
     reference: Policy | None = None,
     on_rows: Callable[[int], None] = lambda done: None,
+    collector: Collector | None = None,
 ) -> Evaluation:
-    """Sample one response to each row and measure it.
+    """Sample one response to each row and measure it, or let the collector perform, if it has a way.
 
     Metrics: eval/reward and eval/reward/<source>; eval/length (tokens), eval/ended, eval/distinct (share of
     responses that differ), eval/distinct_1 and _2 (different words and word pairs over all, Li et al. 2016);
@@ -78,12 +79,16 @@ def evaluate(
         options: rows, decoding, seed.
         reference: what the policy is compared with.
         on_rows: told how many rows are done (progress bars).
+        collector: the run's; where it performs (`Collector.perform`), its metrics are eval/reward and so on.
     """
     chosen = list(rows if options.rows is None else rows[: options.rows])
-    prompts = codec.prompts(chosen)
     generator = generator_for(options.seed)
     decoding = options.decoding
     assert isinstance(decoding, Decoding)
+    performed = collector and collector.perform(chosen, policy, generator, decoding)
+    if performed:
+        return _evaluation_of(performed, policy, reference, decoding)
+    prompts = codec.prompts(chosen)
     responses: list[Response] = []
     for start in range(0, len(prompts), ROWS_AT_ONCE):
         responses += sample(
@@ -104,11 +109,19 @@ def evaluate(
     metrics = {
         **_reward_metrics(scores),
         **_text_metrics(samples, responses),
-        **_leash_metrics(policy, reference, prompts, responses, decoding),
+        **_leash_metrics(policy, reference, _as_experience(prompts, responses), decoding),
         **_reference_text_metrics(policy, codec, chosen, samples),
         **_preference_metrics(policy, reference, codec, chosen),
     }
     return Evaluation(metrics, _records(samples, scores))
+
+
+def _evaluation_of(
+    performed: Rollout, policy: Policy, reference: Policy | None, decoding: Decoding
+) -> Evaluation:
+    metrics = {name.replace("rollout/", "eval/"): value for name, value in performed.metrics.items()}
+    metrics |= _leash_metrics(policy, reference, performed.experience, decoding)
+    return Evaluation(metrics, [{k: _or_none(v) for k, v in record.items()} for record in performed.records])
 
 
 def _reward_metrics(scores: Scores | None) -> dict[str, float]:
@@ -141,16 +154,11 @@ def distinct_n(texts: Sequence[Sequence[str]], n: int) -> float:
 
 
 def _leash_metrics(
-    policy: Policy,
-    reference: Policy | None,
-    prompts: Sequence[EncodedPrompt],
-    responses: Sequence[Response],
-    decoding: Decoding,
+    policy: Policy, reference: Policy | None, exp: Experience, decoding: Decoding
 ) -> dict[str, float]:
     """KL and perplexity under the reference; KL only of the policy's own, unwarped distribution."""
     if reference is None:
         return {}
-    exp = _as_experience([p.tokens for p in prompts], [r.tokens for r in responses])
     ours, theirs = _sum_logp(policy, exp), _sum_logp(reference, exp)
     metrics = {"eval/reference_perplexity": _perplexity(theirs, exp)}
     if not decoding.warped:
@@ -158,8 +166,8 @@ def _leash_metrics(
     return metrics
 
 
-def _as_experience(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> Experience:
-    pairs = list(zip(prompts, responses, strict=True))
+def _as_experience(prompts: Sequence[EncodedPrompt], responses: Sequence[Response]) -> Experience:
+    pairs = [(p.tokens, r.tokens) for p, r in zip(prompts, responses, strict=True)]
     return from_rows([[*p, *r] for p, r in pairs], [[False] * len(p) + [True] * len(r) for p, r in pairs])
 
 
@@ -253,9 +261,9 @@ def _records(samples: Sequence[Sample], scores: Scores | None) -> list[dict[str,
     return records
 
 
-def _or_none(value: float) -> float | None:
+def _or_none(value: Any) -> Any:
     """NaN, no opinion, is no JSON."""
-    return None if math.isnan(value) else value
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def as_json(found: Evaluation, reference: Evaluation | None) -> Mapping[str, Any]:

@@ -137,7 +137,14 @@ def _periodic_evaluation(parts: Assembly) -> Callback | None:
         was_training = module.training
         module.eval()
         with module.trainer.precision_plugin.forward_context():
-            found = evaluate(module.policy, parts.codec, rows, parts.reward, parts.options)
+            found = evaluate(
+                module.policy,
+                parts.codec,
+                rows,
+                parts.reward,
+                parts.options,
+                collector=module.collector,
+            )
         module.train(was_training)
         return found.metrics
 

@@ -198,7 +198,9 @@ def _changes(node: ast.expr) -> Iterator[ast.expr]:
 
 
 def _constants(node: Node) -> Iterator[Node]:
-    """0 for 1 and 1 for 0, and 0 for -1, among the direct parts."""
+    """0 for 1 and 1 for 0, and 0 for -1, among the direct parts; not in x + 1, which becomes x anyhow."""
+    if isinstance(node, ast.UnaryOp) or (isinstance(node, ast.BinOp) and _shifts(node)):
+        return
     for field, value in ast.iter_fields(node):
         for index, part in _nodes(value):
             wrapped = isinstance(part, ast.keyword)
@@ -240,11 +242,16 @@ def _other_operator(node: ast.AST) -> Iterator[Node]:
 
 def _without_a_side(node: ast.BinOp) -> Iterator[ast.expr]:
     """One of two masks; no denominator; an index that is not shifted."""
-    one = isinstance(node.right, ast.Constant) and node.right.value == 1
     if isinstance(node.op, ast.BitAnd | ast.BitOr):
         yield from (node.left, node.right)
-    elif isinstance(node.op, ast.Div) or (one and isinstance(node.op, ast.Add | ast.Sub)):
+    elif isinstance(node.op, ast.Div) or _shifts(node):
         yield node.left
+
+
+def _shifts(node: ast.BinOp) -> bool:
+    """Whether it is x + 1 or x - 1."""
+    one = isinstance(node.right, ast.Constant) and node.right.value == 1
+    return one and isinstance(node.op, ast.Add | ast.Sub)
 
 
 def _twin(node: ast.Attribute | ast.Name) -> Iterator[ast.expr]:

@@ -6,10 +6,12 @@ the tests that came by the changed lines, the quickest first, until one fails.
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -48,13 +50,27 @@ class Runner:
     """A pytest plugin that runs mutants in place of the session's own loop."""
 
     def __init__(
-        self, found: list[Mutant], jobs: int, budget: float, say: Callable[[Outcome], None]
+        self,
+        found: list[Mutant],
+        concerns: Callable[[Mutant, pytest.Item], bool],
+        jobs: int,
+        budget: float,
+        say: Callable[[Outcome], None],
     ) -> None:
-        self.mutants, self.jobs, self.budget, self.say = found, jobs, budget, say
+        self.mutants, self.concerns = found, concerns
+        self.jobs, self.budget, self.say = jobs, budget, say
         self.files = {str(one.file) for one in found}
         self.failed: list[str] = []
         self.outcomes: list[Outcome] = []
         self.reports: list[pytest.TestReport] = []
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """A counterexample is all that is wanted of hypothesis, not the smallest one, and always the same."""
+        from hypothesis import Phase, settings  # pytest wants to import it first
+
+        phases = (Phase.explicit, Phase.generate)
+        settings.register_profile("mutation", phases=phases, database=None, deadline=None, derandomize=True)
+        settings.load_profile("mutation")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.reports.append(report)
@@ -62,13 +78,13 @@ class Runner:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = session.items
         traces: dict[str, Trace] = {}
-        for part in in_forks([self._tracing(items[i :: self.jobs]) for i in range(self.jobs)], self.jobs):
-            traces |= part[1] or {}
+        for _, part in in_forks([self._tracing(items[i :: self.jobs]) for i in range(self.jobs)], self.jobs):
+            traces |= part or {}
         self.failed = [name for name, trace in traces.items() if trace.failed]
         usable = sorted((i for i in items if self._passes(traces, i)), key=lambda i: traces[i.nodeid].seconds)
         chosen = [list(self._chosen(one, usable, traces)) for one in self.mutants]
         work = [self._testing(one, tests) for one, tests in zip(self.mutants, chosen, strict=True)]
-        for number, killer in in_forks(work, self.jobs):
+        for number, killer in in_forks(work, self.jobs, TIME_LIMIT):
             killed = "a time limit or a crash" if killer is None else killer
             outcome = Outcome(self.mutants[number], killed or None, len(chosen[number]))
             self.outcomes.append(outcome)
@@ -85,7 +101,7 @@ class Runner:
         wanted, spent = {(str(mutant.file), line) for line in mutant.lines}, 0.0
         for item in items:
             trace = traces[item.nodeid]
-            if not trace.lines.isdisjoint(wanted):
+            if self.concerns(mutant, item) and not trace.lines.isdisjoint(wanted):
                 spent += trace.seconds
                 if spent > self.budget:
                     return
@@ -135,39 +151,38 @@ def _line_tracer(files: set[str], lines: set[tuple[str, int]]) -> Any:
     return tracer
 
 
-def in_forks(work: Iterable[Callable[[], Any]], jobs: int) -> Iterator[tuple[int, Any]]:
+def in_forks(
+    work: Iterable[Callable[[], Any]], jobs: int, limit: float = math.inf
+) -> Iterator[tuple[int, Any]]:
     """The number and the result of each piece of work; None where it crashed or took too long."""
     waiting = list(enumerate(work))[::-1]
-    running: dict[int, tuple[int, int, float]] = {}  # pid: number, pipe, deadline
-    while waiting or running:
-        while waiting and len(running) < jobs:
-            number, function = waiting.pop()
-            pid, pipe = _fork(function)
-            running[pid] = (number, pipe, time.monotonic() + TIME_LIMIT * (10 if number < 0 else 1))
-        for pid, (number, pipe, deadline) in list(running.items()):
-            if (data := _finished(pid, pipe, deadline)) is not None:
-                del running[pid]
-                yield number, pickle.loads(data) if data else None
-        time.sleep(0.002)
+    running: dict[int, tuple[int, float]] = {}  # process: number, deadline
+    with tempfile.TemporaryDirectory() as folder:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                number, function = waiting.pop()
+                running[_fork(function, Path(folder, str(number)))] = (number, time.monotonic() + limit)
+            for pid, (number, deadline) in list(running.items()):
+                if time.monotonic() > deadline:
+                    os.kill(pid, signal.SIGKILL)
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    del running[pid]
+                    result = Path(folder, str(number))
+                    yield number, pickle.loads(result.read_bytes()) if result.exists() else None
+            time.sleep(0.005)
 
 
-def _fork(function: Callable[[], Any]) -> tuple[int, int]:
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid:
-        os.close(writing)
-        return pid, reading
+def _fork(function: Callable[[], Any], result: Path) -> int:
+    """The process that writes what the function returns; silent."""
+    sys.stdout.flush()
+    if pid := os.fork():
+        return pid
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
-        data = pickle.dumps(function())
-        with os.fdopen(writing, "wb") as pipe:
-            pipe.write(data)
-        os._exit(0)
+        half = result.with_suffix(".half")
+        half.write_bytes(pickle.dumps(function()))
+        half.rename(result)
     finally:
-        os._exit(1)
-
-
-def _finished(pid: int, pipe: int, deadline: float) -> bytes | None:
-    raise NotImplementedError
+        os._exit(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,17 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[Evaluatio
     reference = _reference(config, parts)
     console = Console(stderr=True)
     with console.status(f"answering {parts.options.rows or len(rows)} held-out prompts"):
-        found = evaluate(tuned.policy, tuned.codec, rows, parts.reward, parts.options, reference)
-        before = None
-        if reference is not None:
-            before = evaluate(reference, tuned.codec, rows, parts.reward, parts.options, reference)
+        measure = partial(
+            evaluate,
+            codec=tuned.codec,
+            rows=rows,
+            reward=parts.reward,
+            options=parts.options,
+            reference=reference,
+            collector=parts.module.collector,
+        )
+        found = measure(tuned.policy)
+        before = None if reference is None else measure(reference)
     return found, before
 
 

@@ -130,7 +130,7 @@ class Gymnasium(Collector):
         base = int(torch.randint(2**62, (), generator=generator))
         seeds = [self._seed(row, base, number) for number, row in enumerate(items)]
         played = self._play(policy, [s for s in seeds for _ in range(self.group_size)], base, self.decoding)
-        exp, total = self._experience(played)
+        exp, total = self._experience(played, self.group_size)
         metrics = _metrics(played, exp, total)
         if self.greedy:
             best = _totals(self._play(policy, seeds, base, Decoding(greedy=True)))
@@ -138,6 +138,17 @@ class Gymnasium(Collector):
             metrics["rollout/greedy"] = mean_of_scored(best)
         rewards = total[: self.records].tolist()
         return Rollout(exp, metrics, [_record(e, r) for e, r in zip(played, rewards, strict=False)])
+
+    def perform(
+        self, rows: Sequence[Row], policy: Policy, generator: torch.Generator, decoding: Decoding
+    ) -> Rollout:
+        starts = self.load(rows, policy.backbone.context_length)
+        base = int(torch.randint(2**62, (), generator=generator))
+        seeds = [self._seed(row, base, number) for number, row in enumerate(starts)]
+        played = self._play(policy, seeds, base, decoding)
+        exp, total = self._experience(played)
+        records = [_record(e, r) for e, r in zip(played, total.tolist(), strict=True)]
+        return Rollout(exp, _metrics(played, exp, total), records)
 
     @staticmethod
     def _seed(row: Row, base: int, number: int) -> int:
@@ -175,7 +186,7 @@ class Gymnasium(Collector):
             env = make_environment(self.env, self._options, self._reward, "collector")
             self._pool.append(env)
 
-    def _experience(self, played: Sequence[Episode]) -> tuple[Experience, Tensor]:
+    def _experience(self, played: Sequence[Episode], group_size: int = 1) -> tuple[Experience, Tensor]:
         """The transcripts as rows, and the sum of each one's rewards `[B]`; NaN: it takes part in nothing."""
         total = _totals(played)
         if bool(total.isnan().all()):
@@ -183,7 +194,7 @@ class Gymnasium(Collector):
                 f"collector.env={self.env}: a reward of every one of {len(played)} episodes is NaN, so "
                 "there is nothing to learn"
             )
-        groups = [index // self.group_size for index in range(len(played))]
+        groups = [index // group_size for index in range(len(played))]
         return as_experience([e.transcript for e in played], groups), total
 
 

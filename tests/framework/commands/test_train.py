@@ -82,7 +82,7 @@ def test_an_error_of_ours_is_not_hidden(
 ) -> None:
     """Only mistakes of the user become one line: a mistake of feedtune's needs its traceback."""
 
-    def broken(*given: object) -> dict[str, float]:
+    def broken(*given: object, **named: object) -> dict[str, float]:
         raise ValueError("a mistake of ours")
 
     monkeypatch.setattr("feedtune.training.train", broken)
@@ -96,10 +96,10 @@ INTERRUPTED = """
 import os, signal, sys
 import feedtune.callbacks.files as files
 from feedtune.cli import main
-written = files.MetricsCSV.on_train_epoch_end
+written, last = files.MetricsCSV.on_train_epoch_end, int(sys.argv[1])
 def pressed(self, trainer, module):
     written(self, trainer, module)
-    if trainer.current_epoch == int(sys.argv[1]):
+    if trainer.current_epoch == last:
         os.kill(os.getpid(), signal.SIGINT)
 files.MetricsCSV.on_train_epoch_end = pressed
 sys.exit(main(sys.argv[2:]))
@@ -111,7 +111,7 @@ sys.exit(main(sys.argv[2:]))
     [(1, "interrupted; go on with: feedtune resume"), (0, "interrupted before the first checkpoint")],
 )
 def test_ctrl_c_says_how_to_go_on(epoch: int, words: str, tiny: list[str], rows: Path, feedtune: Any) -> None:
-    """The key is pressed after an epoch's row, before its checkpoint: of epoch 1, that of epoch 0 is there."""
+    """Pressed after an epoch's row, before its checkpoint: in epoch 1, that of epoch 0 is there."""
     (rows.parent / "wrapper.py").write_text(INTERRUPTED)
     done = subprocess.run(
         [sys.executable, "wrapper.py", str(epoch), "train", *tiny, "trainer.max_epochs=3"],

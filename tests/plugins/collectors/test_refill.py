@@ -97,11 +97,12 @@ def test_greedy_responses_are_scored_once_a_prompt(kit: Any) -> None:
     assert shown == ["c", "c", "d", "d", "c", "d"]
     without = build(kit, length)
     without.supply(frozenset())
-    assert "greedy" not in without.collect(without.load(ROWS[:2], None), policy, kit.generator()).experience.extra
+    rollout = without.collect(without.load(ROWS[:2], None), policy, kit.generator())
+    assert "greedy" not in rollout.experience.extra
 
 
 def test_what_cannot_be_is_refused(kit: Any) -> None:
-    with pytest.raises(UserError, match="collector.refill: groups of one have no variance"):
+    with pytest.raises(UserError, match=r"collector\.refill: groups of one have no variance"):
         build(kit, ByPrompt(""), refill=1, group_size=1)
-    with pytest.raises(UserError, match="collector.refill: expected at least 0, got -1"):
+    with pytest.raises(UserError, match=r"collector\.refill: expected at least 0, got -1"):
         build(kit, ByPrompt(""), refill=-1)
