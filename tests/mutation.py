@@ -58,7 +58,7 @@ def run(found: list[Mutant], tests: list[str], jobs: int, budget: float) -> Runn
     total, done, killed = Counter(one.file for one in found), Counter[Path](), Counter[Path]()
 
     def concerns(mutant: Mutant, item: pytest.Item) -> bool:
-        return bool(tests) or item.path.is_relative_to(ROOT) and _among(item.path, tests_of(mutant.file))
+        return bool(tests) or any(item.path.is_relative_to(ROOT / test) for test in tests_of(mutant.file))
 
     def say(outcome: Outcome) -> None:
         file = outcome.mutant.file
@@ -74,10 +74,6 @@ def run(found: list[Mutant], tests: list[str], jobs: int, budget: float) -> Runn
     return runner
 
 
-def _among(path: Path, tests: list[str]) -> bool:
-    return any(path.is_relative_to(ROOT / test) for test in tests)
-
-
 def name_of(file: Path) -> str:
     return file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else file.name
 
@@ -88,17 +84,22 @@ def report(runner: Runner) -> bool:
     for name in runner.failed:
         print(f"left out, it fails without any change: {name}")
     survivors = [one for one in runner.outcomes if one.killed_by is None]
-    unknown = [one for one in survivors if one.mutant.key not in EQUIVALENTS.get(name_of(one.mutant.file), {})]
+    unknown = [one for one in survivors if not is_known(one.mutant)]
     for one in sorted(unknown, key=lambda one: (one.mutant.file, one.mutant.line)):
         mutant, seen = one.mutant, f"{one.tests} tests came by" if one.tests else "no test comes by"
         place = f"{name_of(mutant.file)}:{mutant.line}"
         print(f"{place}: {mutant.before} -> {mutant.after}    [{mutant.function}; {seen}]")
-    wrong = list(wrong_entries(runner.outcomes))
+    wrong = wrong_entries(runner.outcomes)
     print(*wrong, sep="\n", end="\n" if wrong else "")
     known = len(survivors) - len(unknown)
     print(f"{len(runner.outcomes)} mutants, {len(runner.outcomes) - len(survivors)} killed", end=", ")
     print(f"{known} equivalent, {len(unknown)} survived")
     return well and not unknown and not wrong
+
+
+def is_known(mutant: Mutant) -> bool:
+    """Whether the list says that no test can see it."""
+    return mutant.key in EQUIVALENTS.get(name_of(mutant.file), {})
 
 
 def wrong_entries(outcomes: list[Outcome]) -> list[str]:

@@ -15,6 +15,9 @@ from feedtune.training import train
 
 ROWS = [{"prompt": f"{a}+{b}=", "reference": str(a + b)} for a in range(5) for b in range(5)]
 
+PAIRS = [{"prompt": f"{a}+1=", "chosen": str(a + 1), "rejected": str(a)} for a in range(9)]
+"""Preferences: the sum rather than what was there before."""
+
 SMALL = {
     "ngram": ["backbone=ngram", "backbone.n=2", "backbone.buckets=64"],
     "lstm": ["backbone=lstm", "backbone.embed_size=12", "backbone.hidden_size=16", "backbone.layers=1"],
@@ -41,10 +44,17 @@ def write_rows(folder: Path, rows: list[dict[str, Any]] | None = None) -> Path:
     return path
 
 
+def rows_for(algorithm: str) -> list[dict[str, Any]]:
+    """What an algorithm can read."""
+    return PAIRS if "pairs" in compose_config([f"algorithm={algorithm}"]).collector else ROWS
+
+
 def overrides(data: Path, backbone: str, algorithm: str, *more: str) -> list[str]:
     """A tiny run of two epochs."""
     collector = compose_config([f"algorithm={algorithm}"]).collector
     rollout = ROLLOUT if "responses" in collector else ["collector.rows=8"]
+    if "pairs" in collector:
+        rollout = ["collector.pairs=4"]
     if collector.get("group_size", 1) > 4:
         rollout = [*rollout, "collector.group_size=4"]
     if collector.get("rewards") == "column":

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from feedtune.config_types import fits, wrong_type
 from feedtune.configs import build, check, said_of_origin, to_plain, trust
 from feedtune.contracts import Backbone, Collector, RewardSource, Row, Sample, Scores, Task
+from feedtune.discovery import OPTIONAL
 from feedtune.errors import UserError
 from feedtune.evaluation import EvaluationOptions
 from feedtune.module import TuningModule
@@ -49,9 +50,6 @@ GROUPS = (
     "checkpoint",
 )
 """The other keys of conf/train.yaml: one for each part of a run."""
-
-OPTIONAL = ("reward", "optimizer", "scheduler", "logger", "callbacks", "checkpoint")
-"""Groups that `~group` may leave out."""
 
 SEEDS = 2**32
 

@@ -16,6 +16,9 @@ from pathlib import Path
 
 ENTRY_POINT_GROUP = "feedtune.plugins"
 
+OPTIONAL = ("reward", "optimizer", "scheduler", "logger", "callbacks", "checkpoint")
+"""Groups that `~group` may leave out."""
+
 
 @dataclass(frozen=True)
 class Provider:

@@ -11,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
+from feedtune.discovery import OPTIONAL, options_of
 from feedtune.errors import UserError, nearest
 
 _NO_OPTION = "Config group override"
@@ -74,9 +75,6 @@ def _no_such_option(group: str, wrong: str, options: Sequence[str]) -> str:
 
 def _no_option(overrides: Sequence[str]) -> str:
     """For `optimizer=null` and `reward=0.5`: what a group takes."""
-    from feedtune.assembly import OPTIONAL
-    from feedtune.discovery import options_of
-
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         group, value = override.key_or_group, override.value()
         options = options_of(group)
@@ -92,10 +90,8 @@ def _unknown_key(key: str, overrides: Sequence[str], config_name: str) -> str:
     node = _chosen_options(overrides, config_name)
     for part in parent.split(".") if parent else []:
         node = node.get(part) if hasattr(node, "get") else None
-    from feedtune.discovery import options_of
-
     group = key.partition(".")[0]
-    if not hasattr(node, "keys") and parent == group and options_of(group):
+    if not node and parent == group and options_of(group):
         return f"{key}: the run has no '{group}'; choose one of {', '.join(options_of(group))} by {group}=..."
     if not hasattr(node, "keys"):
         return f"{key}: there is no such key; +{key}=... adds it"
@@ -121,7 +117,6 @@ def _value_of(key: str, overrides: Sequence[str]) -> dict[str, Any]:
 def _chosen_options(overrides: Sequence[str], config_name: str) -> Any:
     """The config that the choices of options alone give: its keys are those that the user can set."""
     from feedtune.configs import compose_config
-    from feedtune.discovery import options_of
 
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     chosen = [str(one.input_line) for one in parsed if options_of(one.key_or_group)]

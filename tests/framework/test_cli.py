@@ -54,7 +54,7 @@ def test_every_command_has_help_of_its_own(name: str, feedtune: Any) -> None:
 def test_train_help_lists_every_group_option_and_value(feedtune: Any) -> None:
     said = feedtune("train", "--help")
     choices = said.out.partition("Groups and their options")[2].partition("Values (set with")[0]
-    listed: dict[str, dict[str, str]] = {}
+    group, listed = "", dict[str, dict[str, str]]()
     for line in choices.splitlines()[2:]:
         if line.startswith("  "):
             option, _, text = line.strip().partition(" ")

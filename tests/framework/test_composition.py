@@ -17,10 +17,10 @@ from lightning.pytorch.loggers import Logger
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from feedtune.assembly import GROUPS, OPTIONAL, TOP_LEVEL
+from feedtune.assembly import GROUPS, TOP_LEVEL
 from feedtune.configs import FLAGS, build, check, compose_config, resolve, to_plain
 from feedtune.contracts import Algorithm, Backbone, Buffer, Collector, RewardSource
-from feedtune.discovery import own_conf
+from feedtune.discovery import OPTIONAL, own_conf
 from feedtune.errors import UserError
 from feedtune.policy import Policy
 from feedtune.runs import save

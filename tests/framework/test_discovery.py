@@ -73,7 +73,8 @@ def test_its_option_stands_in_the_list_of_choices(site: Path, feedtune: Any) -> 
     said = feedtune("train", "reward=polit", "hydra.run.dir=" + str(site / "run"))
     assert said.code == 2
     assert "Did you mean 'polite'?" in said.err
-    assert "polite" in feedtune("train", "--help").out.partition("reward: ")[2].splitlines()[0]
+    rewards = feedtune("train", "--help").out.partition("\nreward\n")[2].partition("\nscheduler\n")[0]
+    assert "\n  polite" in rewards
 
 
 def test_a_plugin_that_breaks_on_import_stops_nobody_else(site: Path, feedtune: Any) -> None:

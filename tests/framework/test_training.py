@@ -14,7 +14,7 @@ import feedtune
 from feedtune.discovery import own_conf
 from feedtune.experience import from_rows
 from feedtune.scoring import score_actions
-from small_runs import SMALL, overrides, run, write_rows
+from small_runs import SMALL, overrides, rows_for, run, write_rows
 
 ALGORITHMS = sorted(file.stem for file in (own_conf() / "algorithm").glob("*.yaml"))
 
@@ -22,7 +22,7 @@ ALGORITHMS = sorted(file.stem for file in (own_conf() / "algorithm").glob("*.yam
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("backbone", SMALL)
 def test_every_backbone_trains_with_every_algorithm(tmp_path: Path, backbone: str, algorithm: str) -> None:
-    data = write_rows(tmp_path)
+    data = write_rows(tmp_path, rows_for(algorithm))
     folder = tmp_path / "run"
     run(folder, overrides(data, backbone, algorithm))
 
@@ -39,7 +39,7 @@ def test_every_backbone_trains_with_every_algorithm(tmp_path: Path, backbone: st
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_training_moves_the_weights(tmp_path: Path, algorithm: str) -> None:
-    data = write_rows(tmp_path)
+    data = write_rows(tmp_path, rows_for(algorithm))
     run(tmp_path / "still", overrides(data, "lstm", algorithm, "optimizer.lr=0.0"))
     run(tmp_path / "moving", overrides(data, "lstm", algorithm, "optimizer.lr=0.01"))
     still, moving = feedtune.load(tmp_path / "still"), feedtune.load(tmp_path / "moving")

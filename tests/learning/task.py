@@ -47,10 +47,10 @@ def right_answers() -> list[Row]:
 
 
 def logged(count: int = 512, seed: int = 0) -> list[Row]:
-    """Answers of somebody who mostly repeats the prompt's letter, with what they were worth.
+    """Answers of somebody who likes the letter before the prompt's, with what they were worth.
 
-    Each letter is the prompt's with probability 0.55 and the right one with 0.35, so the answers are worth
-    0.35 in the mean, and who imitates them greedily gets 0: what is better has been learnt from the rewards.
+    Each letter is that one with probability 0.55 and the right one with 0.35, so the answers are worth 0.35
+    in the mean, and who imitates them greedily gets 0: what is better has been learnt from the rewards.
     """
     draw = random.Random(seed)
     rows: list[Row] = []
@@ -62,7 +62,8 @@ def logged(count: int = 512, seed: int = 0) -> list[Row]:
 
 
 def _habit(prompt: str, wanted: str, draw: random.Random) -> str:
-    (said,) = draw.choices([prompt, wanted, draw.choice(LETTERS)], [0.5, 0.3, 0.2])
+    liked = LETTERS[LETTERS.index(prompt) - 1]
+    (said,) = draw.choices([liked, wanted, draw.choice(LETTERS)], [0.5, 0.3, 0.2])
     return said
 
 
@@ -76,8 +77,8 @@ def preferred() -> list[Row]:
     ]
 
 
-def split_pairs(seed: int = 0) -> tuple[list[Row], list[Row]]:
-    """All pairs of answers of two letters that are not worth the same, half of them to learn, half held out."""
+def split_pairs() -> tuple[list[Row], list[Row]]:
+    """All pairs of answers of two letters that are not worth the same: three in four to learn, the rest held out."""
     words = ["".join(letters) for letters in product(LETTERS, repeat=2)]
     pairs = [
         _pair(prompt, one, other)
@@ -85,9 +86,9 @@ def split_pairs(seed: int = 0) -> tuple[list[Row], list[Row]]:
         for one, other in combinations(words, 2)
         if score(prompt, one) != score(prompt, other)
     ]
-    random.Random(seed).shuffle(pairs)
-    half = len(pairs) // 2
-    return pairs[:half], pairs[half:]
+    random.Random(0).shuffle(pairs)
+    held_out = len(pairs) // 4
+    return pairs[held_out:], pairs[:held_out]
 
 
 def _pair(prompt: str, one: str, other: str) -> Row:

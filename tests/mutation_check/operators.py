@@ -37,7 +37,8 @@ _PAIRS += ["token_count row_count", "step_tokens step_rows"]
 TWINS = {a: b for pair in _PAIRS for a, b in (pair.split(), pair.split()[::-1])}
 """Names that are taken for one another."""
 
-DROPPED = set("detach clamp exp log square sqrt relu cumsum flip nan_to_num eval requires_grad_".split())
+DROPPED = {"detach", "clamp", "exp", "log", "square", "sqrt", "relu", "cumsum", "flip", "nan_to_num"}
+DROPPED |= {"eval", "requires_grad_"}
 """Methods whose call is left out."""
 
 Place = tuple[tuple[str, int | None], ...]

@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,7 +111,7 @@ class Runner:
     def _tracing(self, items: list[pytest.Item]) -> Callable[[], dict[str, Trace]]:
         def work() -> dict[str, Trace]:
             found = {}
-            for item, following in zip(items, [*items[1:], None], strict=True):
+            for item, following in zip(items, [*items, None][1:], strict=True):
                 trace = found[item.nodeid] = Trace()
                 tracer = _line_tracer(self.files, trace.lines)
                 start = time.perf_counter()
@@ -126,7 +127,7 @@ class Runner:
         def work() -> str:
             source = mutant.file.read_text()
             put(compile(apply(mutant, source), str(mutant.file), "exec"), mutant.file)
-            for item, following in zip(items, [*items[1:], None], strict=True):
+            for item, following in zip(items, [*items, None][1:], strict=True):
                 if self._fails(item, following):
                     return item.nodeid
             return ""
@@ -167,8 +168,11 @@ def in_forks(
                     os.kill(pid, signal.SIGKILL)
                 if os.waitpid(pid, os.WNOHANG)[0]:
                     del running[pid]
-                    result = Path(folder, str(number))
-                    yield number, pickle.loads(result.read_bytes()) if result.exists() else None
+                    file = Path(folder, str(number))
+                    result = pickle.loads(file.read_bytes()) if file.exists() else None
+                    if isinstance(result, Exception):
+                        raise result
+                    yield number, result
             time.sleep(0.005)
 
 
@@ -182,7 +186,12 @@ def _fork(function: Callable[[], Any], result: Path) -> int:
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
         half = result.with_suffix(".half")
-        half.write_bytes(pickle.dumps(function()))
+        try:
+            found = function()
+        except Exception as error:  # of this script: failures of tests never get here
+            error.add_note(traceback.format_exc())
+            found = error
+        half.write_bytes(pickle.dumps(found))
         half.rename(result)
     finally:
         os._exit(0)

@@ -80,7 +80,7 @@ def hinge_loss(delta: Tensor, beta: float, label_smoothing: float = 0.0) -> Tens
 
 
 def ipo_loss(delta: Tensor, beta: float, label_smoothing: float = 0.0) -> Tensor:
-    """(delta - 1 / (2 beta))^2, any shape (Azar et al. 2023, arXiv:2310.12036, equation 17; beta is their tau).
+    """(delta - 1 / (2 beta))^2, any shape (Azar et al. 2023, arXiv:2310.12036, eq. 17; beta is their tau).
 
     Smoothed as `dpo_loss` is: (1 - e) (delta - 1 / (2 beta))^2 + e (delta + 1 / (2 beta))^2.
 

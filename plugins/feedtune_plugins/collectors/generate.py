@@ -76,10 +76,10 @@ class Generate(Collector):
             needed = len(prompt.tokens) + self.max_new_tokens
             if context_length is not None and needed > context_length:
                 raise UserError(
-                    f"row {number} ({prompt.text[:40]!r}...): its prompt of {len(prompt.tokens)} tokens and "
-                    f"collector.max_new_tokens={self.max_new_tokens} need {needed}; the backbone's context "
-                    f"holds {context_length}. Shorten the row, lower collector.max_new_tokens, or raise "
-                    "backbone.context_length where the backbone has it"
+                    f"row {number} ({shortened(prompt.text)!r}): its prompt of {len(prompt.tokens)} tokens "
+                    f"and collector.max_new_tokens={self.max_new_tokens} need {needed}; the backbone's "
+                    f"context holds {context_length}. Shorten the row, lower collector.max_new_tokens "
+                    "or raise backbone.context_length where the backbone has it"
                 )
         return prompts
 
@@ -211,6 +211,15 @@ class Scored:
         rows = [(p, r, s) for g in groups for p, r, s in zip(g.prompts, g.responses, g.samples, strict=True)]
         prompts, responses, samples = zip(*rows, strict=True)
         return cls(prompts, responses, samples, scores)
+
+
+def shortened(text: str, length: int = 40) -> str:
+    """The beginning of a text, enough to find it by.
+
+    >>> shortened("How are you today?", 7)
+    'How are...'
+    """
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def _metrics(batch: Scored) -> dict[str, float]:

@@ -177,7 +177,7 @@ def test_a_value_that_the_backbone_has_anyway_may_be_typed(
 
 @pytest.mark.parametrize("algorithm", ["sft", "dpo", "reward_model"])
 def test_an_algorithm_without_reward_brings_none(algorithm: str) -> None:
-    assert compose_config([f"algorithm={algorithm}"]).get("reward") is None
+    assert compose_config([f"algorithm={algorithm}"]).reward == {}
     chosen = compose_config([f"algorithm={algorithm}", "reward=length"]).reward
     assert chosen._target_.endswith(".Length")
 

@@ -176,7 +176,9 @@ def test_a_prompt_that_leaves_no_room_is_refused_by_row(kit: Any) -> None:
     with pytest.raises(UserError) as caught:
         collector.load([{"prompt": "d"}, {"prompt": "a b c"}], context_length=6)
     assert str(caught.value) == (
-        "row 2: its prompt of 3 tokens and collector.max_new_tokens=4 need 7; the backbone's context holds 6"
+        "row 2 ('a b c'): its prompt of 3 tokens and collector.max_new_tokens=4 need 7; the backbone's "
+        "context holds 6. Shorten the row, lower collector.max_new_tokens or raise backbone.context_length "
+        "where the backbone has it"
     )
 
 
