@@ -12,6 +12,7 @@ import torch
 import feedtune
 from feedtune.cli import COMMANDS
 from feedtune.configs import compose_config
+from learning.settings import SETTINGS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -67,11 +68,33 @@ def test_every_train_command_in_the_readme_composes(command: list[str]) -> None:
 
 
 def test_the_matrix_names_every_option() -> None:
-    for group in ("backbone", "algorithm", "reward", "task", "tokenizer", "trainer", "logger"):
+    for group in ("backbone", "collector", "reward", "task", "tokenizer", "trainer", "logger"):
         [row] = [line for line in README.splitlines() if line.startswith(f"| `{group}` |")]
         options = {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
         missing = {option for option in options if f"`{option}`" not in row}
         assert not missing, f"README.md: the row {group} does not name {missing}"
+
+
+def test_every_algorithm_has_a_line_and_a_page() -> None:
+    pages = {path.stem for path in (ROOT / "docs" / "algorithms").glob("*.md")} - {"README", "trl"}
+    lines = set(re.findall(r"^\| \[(\w+)\]\(docs/algorithms/\1\.md\) \|", README, re.M))
+    cards = {path.stem for path in (ROOT / "conf" / "algorithm").glob("*.yaml")}
+    assert pages == lines == cards
+
+
+def test_the_scores_are_those_that_the_learning_tests_measured() -> None:
+    """The lower of two seeds, as it stands behind each setting; above what the test asks for."""
+    source = (ROOT / "tests" / "learning" / "settings.py").read_text()
+    for algorithm, row in SETTINGS.items():
+        [line] = [one for one in README.splitlines() if one.startswith(f"| [{algorithm}](")]
+        cells = [cell.strip() for cell in line.split("|")[3:-1]]
+        for (backbone, setting), cell in zip(row.items(), cells, strict=True):
+            if isinstance(setting, str):
+                assert cell == "-"
+                continue
+            block = source[source.index(f'    "{algorithm}": {{') :]
+            [first, second] = re.search(rf'"{backbone}": .*# ([\d.]+), ([\d.]+)', block).groups()  # type: ignore[union-attr]
+            assert float(cell) == min(float(first), float(second)) >= setting.at_least
 
 
 def test_every_link_leads_somewhere() -> None:
