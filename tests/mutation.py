@@ -21,7 +21,7 @@ import pytest
 
 from mutation_check.equivalents import EQUIVALENTS
 from mutation_check.operators import Mutant, mutants
-from mutation_check.runner import Outcome, Runner
+from mutation_check.runner import STOPPED, Outcome, Runner
 
 ROOT = Path(__file__).parents[1]
 FUNCTIONAL, PLUGINS = "tests/framework/functional", "tests/plugins/algorithms"
@@ -92,7 +92,9 @@ def report(runner: Runner) -> bool:
     wrong = wrong_entries(runner.outcomes)
     print(*wrong, sep="\n", end="\n" if wrong else "")
     known = len(survivors) - len(unknown)
-    print(f"{len(runner.outcomes)} mutants, {len(runner.outcomes) - len(survivors)} killed", end=", ")
+    stopped = sum(one.killed_by == STOPPED for one in runner.outcomes)
+    print(f"{len(runner.outcomes)} mutants, {len(runner.outcomes) - len(survivors)} killed", end=" ")
+    print(f"({stopped} by {STOPPED})", end=", ")
     print(f"{known} equivalent, {len(unknown)} survived")
     return well and not unknown and not wrong
 

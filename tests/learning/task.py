@@ -68,7 +68,7 @@ def _habit(prompt: str, wanted: str, draw: random.Random) -> str:
 
 
 def preferred() -> list[Row]:
-    """Two of the logged answers to one prompt each, the better one chosen; those that are as good are left out."""
+    """Two of the logged answers to one prompt each, the better one chosen; equally good ones are left out."""
     first, second = logged(seed=1), logged(seed=2)
     return [
         _pair(one["prompt"], one["reference"], other["reference"])
@@ -78,7 +78,7 @@ def preferred() -> list[Row]:
 
 
 def split_pairs() -> tuple[list[Row], list[Row]]:
-    """All pairs of answers of two letters that are not worth the same: three in four to learn, the rest held out."""
+    """All pairs of two-letter answers that are not worth the same: 3/4 to learn, the rest held out."""
     words = ["".join(letters) for letters in product(LETTERS, repeat=2)]
     pairs = [
         _pair(prompt, one, other)

@@ -8,7 +8,7 @@ from functools import cache
 
 from feedtune.contracts import Row
 from learning.learn import Learnt, learn
-from learning.settings import Setting
+from learning.settings import IMITATION, Setting
 from learning.task import PROMPTS, logged, preferred, right_answers, split_pairs
 
 
@@ -21,7 +21,7 @@ class Outcome:
 
 
 def trial(algorithm: str, backbone: str, seed: int, setting: Setting) -> Outcome:
-    """Train by the setting and judge: the mean score of answers, or a reward model's share of right orders."""
+    """Train by the setting and judge: the mean score of answers, or the share of pairs in the right order."""
     return TRIALS.get(algorithm, _sampled(lambda: PROMPTS))(algorithm, backbone, seed, setting)
 
 
@@ -83,5 +83,5 @@ def _learn(algorithm: str, backbone: str, rows: Sequence[Row], seed: int, settin
 @cache
 def imitator(backbone: str, seed: int) -> Learnt:
     """A policy that speaks like the log, right and wrong alike."""
-    lr = 0.1 if backbone == "ngram" else 0.01
-    return learn("sft", backbone, logged(), seed, 30, f"optimizer.lr={lr}", "collector.rows=64")
+    setting = IMITATION[backbone]
+    return _learn("sft", backbone, logged(), seed, setting)

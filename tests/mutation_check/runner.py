@@ -6,6 +6,7 @@ the tests that came by the changed lines, the quickest first, until one fails.
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import pickle
@@ -27,6 +28,8 @@ from mutation_check.patching import put
 
 TIME_LIMIT = 120.0
 """Seconds until a fork counts as killed: the change made something endless."""
+
+STOPPED = "a time limit or a crash"
 
 
 @dataclass
@@ -77,6 +80,8 @@ class Runner:
         self.reports.append(report)
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        gc.collect()
+        gc.freeze()  # a collection in a fork would touch, and so copy, every page
         items = session.items
         traces: dict[str, Trace] = {}
         for _, part in in_forks([self._tracing(items[i :: self.jobs]) for i in range(self.jobs)], self.jobs):
@@ -86,7 +91,7 @@ class Runner:
         chosen = [list(self._chosen(one, usable, traces)) for one in self.mutants]
         work = [self._testing(one, tests) for one, tests in zip(self.mutants, chosen, strict=True)]
         for number, killer in in_forks(work, self.jobs, TIME_LIMIT):
-            killed = "a time limit or a crash" if killer is None else killer
+            killed = STOPPED if killer is None else killer
             outcome = Outcome(self.mutants[number], killed or None, len(chosen[number]))
             self.outcomes.append(outcome)
             self.say(outcome)

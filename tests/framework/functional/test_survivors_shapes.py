@@ -9,6 +9,7 @@ import torch
 
 from feedtune.functional import (
     acting_logp,
+    capped_weight_loss,
     clipped_surrogate,
     expectile_loss,
     hinge_loss,
@@ -32,7 +33,7 @@ def test_the_soft_value_of_several_states() -> None:
 
 def test_how_several_states_act() -> None:
     # Row 0 ties over both of its best: .8 / 2 + .2 / 3; row 1 has one best: .8 + .2 / 3. Other tokens .2 / 3.
-    values = torch.tensor([[4.0, 4.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    values = torch.tensor([[4.0, 4.0, 2.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
     greedy = [[0.4 + 0.2 / 3, 0.4 + 0.2 / 3, 0.2 / 3], [0.2 / 3, 0.2 / 3, 0.8 + 0.2 / 3]]
     assert acting_logp(values, 0.0, 0.2).exp().tolist() == [pytest.approx(row) for row in greedy]
     # Boltzmann at temperature 2 of 2 log 1 and 2 log 3, and of 2 log 2 and 2 log 6: 1/4 and 3/4 each
@@ -87,3 +88,13 @@ def test_the_overlong_penalty_by_hand() -> None:
     # Limit 8, margin 4: nothing up to 4 tokens, a quarter more for each token after them, 1 from 8 on
     length = torch.tensor([1.0, 4.0, 5.0, 6.0, 8.0, 9.0])
     assert overlong_penalty(length, 8, 4).tolist() == [0, 0, -0.25, -0.5, -1, -1]
+
+
+def test_a_capped_weight_takes_no_part_in_the_gradient() -> None:
+    # Ratios .5 and 4 under a cap of 3: weights .5 and 3. Loss -w A log pi: -.5 x 2 x -1, -3 x -4 x -2;
+    # its slope in log pi is -w A = -1 and 12, though the ratio moves with log pi.
+    logp = torch.tensor([-1.0, -2.0], dtype=torch.float64, requires_grad=True)
+    old = torch.tensor([-1 + math.log(2), -2 - math.log(4)], dtype=torch.float64)
+    loss = capped_weight_loss(logp, (logp - old).exp(), torch.tensor([2.0, -4.0]), cap=3.0)
+    assert loss.tolist() == pytest.approx([1, -24])
+    assert torch.autograd.grad(loss.sum(), logp)[0].tolist() == pytest.approx([-1, 12])
