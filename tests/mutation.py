@@ -25,15 +25,22 @@ from mutation_check.runner import STOPPED, Outcome, Runner
 
 ROOT = Path(__file__).parents[1]
 FUNCTIONAL, PLUGINS = "tests/framework/functional", "tests/plugins/algorithms"
+SHORT = f"{FUNCTIONAL}/test_survivors_experience.py"
+SCORING = ["tests/framework/test_scoring.py", "tests/framework/test_shared_prompts.py"]
 TESTS = {
     "framework/feedtune/functional": [FUNCTIONAL],
     "framework/feedtune/scoring.py": [
-        "tests/framework/test_scoring.py",
-        "tests/framework/test_shared_prompts.py",
+        SHORT,
+        *SCORING,
+        f"{PLUGINS}/test_laws.py",
+        f"{PLUGINS}/test_preferences.py",
+    ],
+    "framework/feedtune/experience.py": [
+        SHORT,
+        "tests/framework/test_experience.py",
         f"{PLUGINS}/test_laws.py",
     ],
-    "framework/feedtune/experience.py": ["tests/framework/test_experience.py", f"{PLUGINS}/test_laws.py"],
-    "framework/feedtune/completion.py": ["tests/framework/test_scoring.py", PLUGINS],
+    "framework/feedtune/completion.py": [SHORT, f"{PLUGINS}/test_laws.py"],
     "plugins/feedtune_plugins/algorithms": [PLUGINS],
 }
 """Who concerns themselves with a file or folder: a mutant meets those of these tests that run its lines."""

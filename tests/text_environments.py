@@ -115,4 +115,5 @@ class Judged(Guess):
 
 
 for made in (Guess, Parrot, Broken, Judged):
+    gymnasium.registry.pop(f"tests/{made.__name__}-v0", None)  # collecting doctests imports this file anew
     gymnasium.register(f"tests/{made.__name__}-v0", entry_point=made, disable_env_checker=made is Broken)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,15 @@ def records_of(file: Path) -> Iterator[bytes]:
 
 
 def wandb_history(folder: Path) -> list[dict[str, str]]:
-    """What was logged into the one offline run of a folder."""
+    """What was logged into the one offline run of a folder; W&B's own process may write it a little later."""
     [file] = folder.glob("wandb/offline-run-*/run-*.wandb")
+    patience = time.monotonic() + 30
+    while not (found := history_in(file)) and time.monotonic() < patience:
+        time.sleep(0.1)
+    return found
+
+
+def history_in(file: Path) -> list[dict[str, str]]:
     found = []
     for data in records_of(file):
         record = wandb_internal_pb2.Record()

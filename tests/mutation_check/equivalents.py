@@ -11,6 +11,33 @@ SUMMED = "the loss and the metric are its sum over the other dimension too"
 FROZEN = "the copy's weights take no gradient, so what it says has none"
 
 EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
+    "framework/feedtune/experience.py": {
+        (
+            "Experience._widened.resize",
+            "value[:, :width] if width <= old else pad(value, [*tail, 0, width - old])"
+            " -> pad(value, [*tail, 0, width - old])",
+        ): "a negative pad cuts",
+        ("Experience._widened.resize", "width <= old -> width < old"): "a pad of 0 columns is a copy",
+        (
+            "from_rows",
+            "max((len(row) for row in rows), default=1) -> max((len(row) for row in rows), default=0)",
+        ): "`or 1` follows",
+    },
+    "framework/feedtune/scoring.py": {
+        (
+            "_read_once",
+            "shifted < exp.lengths[:, None] -> shifted <= exp.lengths[:, None]",
+        ): "one pad more is read after the row, and pads hold anything",
+        (
+            "shared_prompts",
+            "torch.where(exp.action.any(-1), exp.action.int().argmax(-1), 0) -> exp.action.int().argmax(-1)",
+        ): "the first largest of zeros is number 0",
+        (
+            "head_values",
+            "at_least_float32(head(states_before(hidden, exp.action))).squeeze(-1)"
+            " -> at_least_float32(head(states_before(hidden, exp.action))).squeeze(0)",
+        ): "masked_scatter reads its source in order, whatever its shape",
+    },
     "framework/feedtune/functional/bellman.py": {
         ("expectile_loss", "error < 0 -> error <= 0"): "an error of 0 costs 0 with either weight",
     },

@@ -152,9 +152,11 @@ class MonteCarlo(AdvantageEstimator):
         here = sum_over_ranks(
             torch.stack([exp.scored.sum(), torch.where(exp.scored, total, 0).sum()]).double()
         )
-        mean = here[1] / here[0].clamp(min=1)
-        self.running.copy_(mean if self.rollouts == 0 else self.decay * before + (1 - self.decay) * mean)
-        self.rollouts += 1
+        if here[0] > 0:  # a rollout without a score says nothing
+            mean = here[1] / here[0]
+            kept = self.decay * before + (1 - self.decay) * mean
+            self.running.copy_(mean if self.rollouts == 0 else kept)
+            self.rollouts += 1
         return before.to(total.dtype).expand(len(total), 1)
 
 

@@ -132,7 +132,7 @@ def test_batches_are_the_rows_one_by_one(codecs: dict[str, Codec]) -> None:
         ),
         ({}, "expected a column .* found none"),
         ({"prompt": None, "id": 3}, "expected a column .* found 'prompt', 'id'"),
-        ({"prompt": 5, "reference": "a"}, "'prompt' must be a list of messages, got int"),
+        ({"prompt": 5, "reference": "a"}, "'prompt' must be text or a list of messages, got int"),
         ({"prompt": "a"}, "a plain prompt needs a 'reference' to imitate"),
         ({"prompt": "a", "reference": 4}, "'reference' must be text, got int"),
         ({"prompt": "a", "reference": "\ud83d"}, "'reference' holds half a surrogate pair at character 1"),

@@ -59,5 +59,5 @@ def test_rows_of_all_forms_at_once(codec: Codec) -> None:
 def test_errors_count_rows_not_answers(codec: Codec) -> None:
     with pytest.raises(UserError, match=r"^row 3: no column 'rejected', found 'prompt', 'chosen'\."):
         codec.pairs([*ROWS[:2], {"prompt": "a", "chosen": "b"}])
-    with pytest.raises(UserError, match=r"^row 2: 'prompt' must be a list of messages, got int"):
+    with pytest.raises(UserError, match=r"^row 2: 'prompt' must be text or a list of messages, got int"):
         codec.pairs([ROWS[0], {"prompt": 3, "chosen": "b", "rejected": "a"}])

@@ -82,6 +82,16 @@ def test_the_running_baseline_is_used_before_it_is_updated() -> None:
     assert restored(exp, exp.reward).metrics["rollout/baseline"] == pytest.approx(0.75 * 4 + 0.25 * 2)
 
 
+def test_a_rollout_without_a_score_leaves_the_running_baseline_alone() -> None:
+    estimator = MonteCarlo(baseline="running", decay=0.75)
+    seen = []
+    for scores in ([NAN, NAN], [4.0, 4.0], [NAN, NAN], [8.0, 8.0], [0.0, 0.0]):
+        exp = rows(scores)
+        seen.append(estimator(exp, exp.reward).metrics["rollout/baseline"])
+    # Nothing yet; nothing yet; (no rows to report on); 4, the mean of the only one; .75 * 4 + .25 * 8
+    assert seen == [0.0, 0.0, 0.0, 4.0, 5.0]
+
+
 def test_the_value_baseline_is_each_tokens_own() -> None:
     exp = from_rows([[1, 2, 3], [1, 2]], [[F, T, T], [F, T]], scores=[4.0, 1.0])
     exp = exp.with_(value=torch.tensor([[0.0, 1.0, 3.0], [0.0, 2.0, 0.0]]), bootstrap=torch.zeros(2))
