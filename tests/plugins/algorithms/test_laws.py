@@ -7,6 +7,8 @@ from functools import cache
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from feedtune.configs import build, compose_config
 from feedtune.contracts import Algorithm
@@ -33,3 +35,28 @@ class TestEveryCard(AlgorithmSuite):
 
     def make(self) -> Algorithm:
         return self.build()
+
+
+SEEDED = (
+    "test_pads_leave_no_trace",
+    "test_rows_may_stand_in_any_order",
+    "test_micro_batches_add_up",
+    "test_a_row_without_a_score_is_as_good_as_absent",
+)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@settings(max_examples=4, deadline=None)
+@given(seed=st.integers(3, 2**31))
+def test_laws_hold_for_any_rollout(name: str, seed: int) -> None:
+    class Suite(AlgorithmSuite):
+        group_size = 2 if name in PAIRS else 4
+        unscored_silences_its_group = name in PAIRS
+        seeds = (seed,)
+
+        def make(self) -> Algorithm:
+            algorithm: Algorithm = build(card(name), "algorithm")
+            return algorithm
+
+    for law in SEEDED:
+        getattr(Suite(), law)()
