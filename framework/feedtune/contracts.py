@@ -230,7 +230,7 @@ class Algorithm(nn.Module, ABC):
         From the module: "reference" arrives as `exp.ref_logp`, "old_logp" as `exp.old_logp`, and "values" as
         `exp.extra["value"]` `[B, T]` with `exp.extra["bootstrap"]` `[B]`, from the head named "value". From
         collectors that supply it: "greedy" as `exp.extra["greedy"]` `[B]`, the score of the greedy response
-        to the row's prompt; NaN where the reward source had no opinion.
+        to the row's prompt; NaN where the reward source had no opinion; "groups": several rows of each group.
         """
         return frozenset()
 

@@ -68,9 +68,10 @@ class TuningModule(lightning.LightningModule):
         self.needs = algorithm.needs()
         missing = self.needs - SUPPLIES - collector.supply(self.needs)
         if missing:
+            hint = "; set collector.group_size above 1" if "groups" in missing else ""
             raise UserError(
                 f"collector: {type(algorithm).__name__} needs {', '.join(sorted(missing))}, "
-                f"which {type(collector).__name__} does not supply"
+                f"which {type(collector).__name__} does not supply{hint}"
             )
         self.reference: Reference | None = reference_of(self.policy) if "reference" in self.needs else None
         self.rows, self.seed = rows, seed

@@ -81,3 +81,10 @@ def test_options_that_nobody_would_read(groups: str, message: str, tmp_path: Pat
     chosen = overrides(write_rows(tmp_path), "lstm", "ppo", f"parameter_groups={groups}")
     with pytest.raises(UserError, match=message):
         run(tmp_path / "run", chosen)
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo", "best_of_n"])
+def test_what_compares_rows_of_a_group_wants_several(algorithm: str, tmp_path: Path) -> None:
+    chosen = [*overrides(write_rows(tmp_path), "lstm", algorithm), "collector.group_size=1"]
+    with pytest.raises(UserError, match=r"needs groups.*set collector\.group_size above 1"):
+        assemble(checked(compose_config(chosen), tmp_path))

@@ -43,7 +43,7 @@ class AdvantageEstimator(nn.Module):
     """Turns shaped rewards into advantages, once a rollout. A module, so that statistics are checkpointed."""
 
     def needs(self) -> frozenset[str]:
-        """What it reads beside rewards, as `Algorithm.needs` names it: "values", "greedy"."""
+        """What it reads beside rewards, as `Algorithm.needs` names it: "values", "greedy", "groups"."""
         return frozenset()
 
     def forward(self, exp: Experience, reward: Tensor) -> Advantages:
@@ -105,7 +105,9 @@ class MonteCarlo(AdvantageEstimator):
         self.register_buffer("rollouts", torch.zeros((), dtype=torch.int64))
 
     def needs(self) -> frozenset[str]:
-        return frozenset({"value": {"values"}, "greedy": {"greedy"}}.get(self.baseline, set()))
+        compares = self.baseline in ("mean", "leave_one_out") or self.scale == "rows"
+        of_baseline = {"value": {"values"}, "greedy": {"greedy"}}.get(self.baseline, set())
+        return frozenset(of_baseline | ({"groups"} if compares and self.scope == "group" else set()))
 
     def forward(self, exp: Experience, reward: Tensor) -> Advantages:
         returns = returns_to_go(reward, exp.action, self.gamma, exp.extra.get("bootstrap"))  # [B, T]

@@ -46,6 +46,9 @@ class FilteredImitation(SupervisedTuning):
         check_positive("algorithm.temperature", temperature)
         self.keep, self.temperature = keep, temperature
 
+    def needs(self) -> frozenset[str]:
+        return frozenset({"groups"})
+
     def build_policy(self, make_backbone: Callable[[], Backbone]) -> Policy:
         return Policy(make_backbone(), temperature=self.temperature)
 

@@ -68,7 +68,7 @@ class Generate(Collector):
 
     def supply(self, needs: frozenset[str]) -> frozenset[str]:
         self.greedy = "greedy" in needs
-        return frozenset({"greedy"})
+        return frozenset({"greedy", "groups"} if self.group_size > 1 else {"greedy"})
 
     def load(self, rows: Sequence[Row], context_length: int | None) -> list[EncodedPrompt]:
         prompts: list[EncodedPrompt] = self.codec.prompts(rows)

@@ -107,7 +107,7 @@ class Gymnasium(Collector):
 
     def supply(self, needs: frozenset[str]) -> frozenset[str]:
         self.greedy = "greedy" in needs
-        return frozenset({"greedy"})
+        return frozenset({"greedy", "groups"} if self.group_size > 1 else {"greedy"})
 
     def load(self, rows: Sequence[Row], context_length: int | None) -> Sequence[Row]:
         for number, row in enumerate(rows, 1):

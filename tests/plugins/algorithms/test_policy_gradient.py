@@ -266,6 +266,8 @@ def test_needs_only_what_is_used() -> None:
     assert needs(kl=KLPenalty()) == {"old_logp", "reference"}
     assert needs(kl=KLPenalty(coefficient=0.0)) == set()  # costs no reference pass
     assert needs(advantage=MonteCarlo(baseline="greedy")) == {"greedy"}
+    assert needs(advantage=MonteCarlo(scope="group")) == {"groups"}
+    assert needs(advantage=MonteCarlo(scope="group", baseline="none")) == set()  # nothing is compared
 
 
 def test_a_value_head_only_where_values_are_used(world: Any) -> None:

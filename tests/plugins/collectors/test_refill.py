@@ -89,7 +89,8 @@ def test_greedy_responses_are_scored_once_a_prompt(kit: Any) -> None:
         return [{"c": 3.0, "d": NAN}[one.response] for one in samples]
 
     collector = build(kit, length)
-    assert collector.supply(frozenset({"greedy", "values"})) == {"greedy"}
+    assert collector.supply(frozenset({"greedy", "values"})) == {"greedy", "groups"}
+    assert build(kit, length, group_size=1).supply(frozenset()) == {"greedy"}  # nobody to compare with
     rollout = collector.collect(collector.load(ROWS[:2], None), policy, kit.generator())
     assert rollout.experience.extra["greedy"].isnan().tolist() == [False, False, True, True]
     assert rollout.experience.extra["greedy"][:2].tolist() == [3.0, 3.0]
