@@ -28,6 +28,7 @@ Credit = Literal["to_go", "row"]
 Baseline = Literal["none", "mean", "leave_one_out", "running", "value", "greedy"]
 Scope = Literal["rollout", "group"]
 Scale = Literal["none", "rows", "tokens"]
+EPS: Mapping[Scale, float] = {"none": 0.0, "rows": 1e-4, "tokens": 1e-8}
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,12 @@ class MonteCarlo(AdvantageEstimator):
         gamma: discount in [0, 1] per action token.
         baseline: one of the above.
         scope: rows that "mean", "leave_one_out" and scale "rows" compare: the whole "rollout" or the "group"
-            that answers the same prompt.
-        decay: of the running baseline, in [0, 1): how much of the old mean is kept after each rollout.
+            that answers the same prompt. null: the rollout. Other baselines and scales have no use for it.
+        decay: of baseline "running", in [0, 1): how much of the old mean each rollout keeps; null: 0.9.
         scale: "none"; "rows" divides by the sample deviation of the returns in scope, plus eps (GRPO), and
             gives 0 to groups whose raw scores are all the same; "tokens" whitens over the action tokens of
             the rollout (REINFORCE++).
-        eps: added to the deviation that a scale divides by, above 0.
+        eps: added to the deviation that a scale divides by, above 0; null: 1e-4 of "rows", 1e-8 of "tokens".
     """
 
     running: Tensor
@@ -85,29 +86,36 @@ class MonteCarlo(AdvantageEstimator):
         credit: Credit = "to_go",
         gamma: float = 1.0,
         baseline: Baseline = "leave_one_out",
-        scope: Scope = "rollout",
-        decay: float = 0.9,
+        scope: Scope | None = None,
+        decay: float | None = None,
         scale: Scale = "none",
-        eps: float = 1e-4,
+        eps: float | None = None,
     ) -> None:
         super().__init__()
         check_choice("algorithm.advantage.credit", credit, get_args(Credit))
         check_unit("algorithm.advantage.gamma", gamma)
         check_choice("algorithm.advantage.baseline", baseline, get_args(Baseline))
-        check_choice("algorithm.advantage.scope", scope, get_args(Scope))
         check_choice("algorithm.advantage.scale", scale, get_args(Scale))
-        check_positive("algorithm.advantage.eps", eps)
-        if not 0 <= decay < 1:
+        if scope is not None:
+            check_choice("algorithm.advantage.scope", scope, get_args(Scope))
+        if decay is not None and not 0 <= decay < 1:
             raise UserError(f"algorithm.advantage.decay: expected a number in [0, 1), got {decay}")
-        self.credit, self.gamma, self.baseline = credit, gamma, baseline
-        self.scope, self.decay, self.scale, self.eps = scope, decay, scale, eps
+        if eps is not None:
+            check_positive("algorithm.advantage.eps", eps)
+        self.compares = baseline in ("mean", "leave_one_out") or scale == "rows"
+        _check_used("scope", scope, self.compares, "baseline=mean, baseline=leave_one_out or scale=rows")
+        _check_used("decay", decay, baseline == "running", "baseline=running")
+        _check_used("eps", eps, scale != "none", "scale=rows or scale=tokens")
+        self.credit, self.gamma, self.baseline, self.scale = credit, gamma, baseline, scale
+        self.scope: Scope = scope or "rollout"
+        self.decay = 0.9 if decay is None else decay
+        self.eps = EPS[scale] if eps is None else eps
         self.register_buffer("running", torch.zeros((), dtype=torch.float64))
         self.register_buffer("rollouts", torch.zeros((), dtype=torch.int64))
 
     def needs(self) -> frozenset[str]:
-        compares = self.baseline in ("mean", "leave_one_out") or self.scale == "rows"
         of_baseline = {"value": {"values"}, "greedy": {"greedy"}}.get(self.baseline, set())
-        return frozenset(of_baseline | ({"groups"} if compares and self.scope == "group" else set()))
+        return frozenset(of_baseline | ({"groups"} if self.compares and self.scope == "group" else set()))
 
     def forward(self, exp: Experience, reward: Tensor) -> Advantages:
         returns = returns_to_go(reward, exp.action, self.gamma, exp.extra.get("bootstrap"))  # [B, T]
@@ -190,6 +198,12 @@ class GAE(AdvantageEstimator):
         if self.whiten:
             advantage = whiten(advantage, exp.action)
         return Advantages(advantage, returns)
+
+
+def _check_used(name: str, value: object, used: bool, by: str) -> None:
+    """Refuse a value that would change nothing."""
+    if value is not None and not used:
+        raise UserError(f"algorithm.advantage.{name}: only {by} has a use for it; leave it null")
 
 
 def _row_return(exp: Experience, reward: Tensor, returns: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ class PolicyGradient(Algorithm):
         surrogate: null weights log pi by the advantage (REINFORCE); otherwise a ratio to the acting policy.
         kl: penalty on the divergence from the reference; null: none.
         overlong: penalty on rows near the length limit; null: none.
-        value: how the value head is fitted, where the advantage uses one.
+        value: how the value head is fitted, where the advantage reads one; null: as `ValueLoss()` does.
         entropy: weight of an entropy bonus, at least 0, on visited states. Higher explores more.
         temperature: divides the logits everywhere; above 0.
     """
@@ -92,6 +92,8 @@ class PolicyGradient(Algorithm):
                 raise UserError(
                     f"algorithm.{key}: only algorithm.aggregation=row_sum has a use for it, not {aggregation}"
                 )
+        if value is not None and "values" not in advantage.needs():
+            raise UserError("algorithm.value: the advantage reads no values; leave it null")
         self.advantage, self.aggregation, self.length = advantage, aggregation, length or 1.0
         self.surrogate, self.kl, self.overlong = surrogate, kl, overlong
         self.value = (value or ValueLoss()) if "values" in advantage.needs() else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ SCORES, GROUPS = [0.0, 0.0, 0.0, 1.0, 4.0, 6.0], [7, 7, 7, 7, 3, 3]
 @pytest.mark.parametrize(
     ("baseline", "scope", "expected"),
     [
-        ("none", "rollout", [0, 0, 0, 1, 4, 6]),
+        ("none", None, [0, 0, 0, 1, 4, 6]),
         # mean of all six: 11 / 6
         ("mean", "rollout", [x - 11 / 6 for x in SCORES]),
         # means of the other five: 11/5 three times, 10/5, 7/5, 5/5
@@ -46,10 +47,10 @@ SCORES, GROUPS = [0.0, 0.0, 0.0, 1.0, 4.0, 6.0], [7, 7, 7, 7, 3, 3]
         ("mean", "group", [-1 / 4, -1 / 4, -1 / 4, 3 / 4, -1, 1]),
         # means of the others in the group: 1/3 three times, 0; 6, 4
         ("leave_one_out", "group", [-1 / 3, -1 / 3, -1 / 3, 1, -2, 2]),
-        ("running", "rollout", [0, 0, 0, 1, 4, 6]),  # the first rollout has a baseline of 0
+        ("running", None, [0, 0, 0, 1, 4, 6]),  # the first rollout has a baseline of 0
     ],
 )
-def test_baselines(baseline: Baseline, scope: str, expected: list[float]) -> None:
+def test_baselines(baseline: Baseline, scope: str | None, expected: list[float]) -> None:
     assert advantage(rows(SCORES, GROUPS), baseline, scope=scope) == pytest.approx(expected)
 
 
@@ -124,8 +125,8 @@ def test_a_row_without_actions_counts_in_baselines() -> None:
 def test_a_row_that_is_not_scored_counts_nowhere(baseline: Baseline, scope: str) -> None:
     with_it, without = rows([1.0, NAN, 4.0, 6.0], [0, 0, 0, 1]), rows([1.0, 4.0, 6.0], [0, 0, 1])
     kept = torch.tensor([0, 2, 3])
-    one = MonteCarlo(baseline=baseline, scope=scope)  # type: ignore[arg-type]
-    other = MonteCarlo(baseline=baseline, scope=scope)  # type: ignore[arg-type]
+    chosen: Any = {"scope": scope} if baseline in ("mean", "leave_one_out") else {}
+    one, other = MonteCarlo(baseline=baseline, **chosen), MonteCarlo(baseline=baseline, **chosen)
     for _ in range(2):  # the second time round the running mean is in use
         found, expected = one(with_it, with_it.reward), other(without, without.reward)
         torch.testing.assert_close(found.advantage[kept], expected.advantage)
@@ -179,6 +180,19 @@ def test_gae_leaves_out_rows_that_are_not_scored() -> None:
     [
         (lambda: MonteCarlo(gamma=1.5), "algorithm.advantage.gamma: expected a number in [0, 1], got 1.5"),
         (lambda: GAE(lam=-0.1), "algorithm.advantage.lam: expected a number in [0, 1], got -0.1"),
+        (
+            lambda: MonteCarlo(decay=0.5),
+            "algorithm.advantage.decay: only baseline=running has a use for it; leave it null",
+        ),
+        (
+            lambda: MonteCarlo(eps=0.5),
+            "algorithm.advantage.eps: only scale=rows or scale=tokens has a use for it; leave it null",
+        ),
+        (
+            lambda: MonteCarlo(baseline="none", scope="group"),
+            "algorithm.advantage.scope: only baseline=mean, baseline=leave_one_out or scale=rows has a use "
+            "for it; leave it null",
+        ),
         (lambda: MonteCarlo(decay=1.0), "algorithm.advantage.decay: expected a number in [0, 1), got 1.0"),
         (
             lambda: MonteCarlo(baseline="leave_on_out"),  # type: ignore[arg-type]

@@ -267,7 +267,6 @@ def test_needs_only_what_is_used() -> None:
     assert needs(kl=KLPenalty(coefficient=0.0)) == set()  # costs no reference pass
     assert needs(advantage=MonteCarlo(baseline="greedy")) == {"greedy"}
     assert needs(advantage=MonteCarlo(scope="group")) == {"groups"}
-    assert needs(advantage=MonteCarlo(scope="group", baseline="none")) == set()  # nothing is compared
 
 
 def test_a_value_head_only_where_values_are_used(world: Any) -> None:
@@ -301,6 +300,10 @@ def test_a_value_head_only_where_values_are_used(world: Any) -> None:
         (lambda: Clip(high=-0.1), "algorithm.surrogate.high: expected at least 0, got -0.1"),
         (lambda: Clip(dual=1.0), "algorithm.surrogate.dual: expected a number above 1, got 1.0"),
         (lambda: ValueLoss(weight=-1.0), "algorithm.value.weight: expected at least 0, got -1.0"),
+        (
+            lambda: PolicyGradient(advantage=MonteCarlo(), value=ValueLoss()),
+            "algorithm.value: the advantage reads no values; leave it null",
+        ),
         (lambda: CappedWeight(cap=0.0), "algorithm.surrogate.cap: expected a number above 0, got 0.0"),
         (
             lambda: PolicyGradient(advantage=GAE(), length=8),
