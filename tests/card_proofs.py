@@ -101,7 +101,7 @@ class Autograd:
     def _supplied(self, batch: Batch) -> Any:
         """What the algorithm says it needs, and nothing else."""
         needs, rows, old = self.algorithm.needs(), batch.rows, batch.old
-        assert needs <= {"old_logp", "reference", "values", "greedy"}
+        assert needs <= {"old_logp", "reference", "values", "greedy", "groups"}
         assert old is not None
         exp = oracle.experience(rows, group=batch.groups, pad_id=self.laboratory.world.eos)
         if "old_logp" in needs:

@@ -270,7 +270,7 @@ def test_greedy_episodes_are_supplied_if_asked_for() -> None:
     policy.backbone.table.weight.data[HIGH + 1] = 0.0  # type: ignore[union-attr, operator, index]
     policy.backbone.table.weight.data[HIGH + 1, ONE] = 0.1  # type: ignore[union-attr, operator, index]
     made = make("Guess", rows=6, group_size=3, options={"hidden": 1})
-    assert made[0].supply(frozenset()) == {"greedy"}
+    assert made[0].supply(frozenset()) == {"greedy", "groups"}
     assert "greedy" not in collect(made, policy).experience.extra
     made[0].supply(frozenset({"greedy"}))
     rollout = collect(made, policy)
