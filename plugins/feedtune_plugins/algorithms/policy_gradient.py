@@ -36,7 +36,7 @@ class ValueLoss:
     """
 
     weight: float = 0.5
-    clip: float | None = 0.2
+    clip: float | None = None
     critic: Critic = "shared"
 
     def __post_init__(self) -> None:

@@ -98,14 +98,15 @@ def test_ppo_by_hand() -> None:
 def test_the_other_aggregations_divide_by_rows() -> None:
     algorithm, policy, exp = two_rows()
     total = algorithm.loss(exp, policy).sum.item()
-    by_rows = PolicyGradient(advantage=GAE(), surrogate=Clip(), aggregation="row_sum")
+    parts: dict[str, Any] = {"surrogate": Clip(), "value": ValueLoss(clip=0.2)}  # as there
+    by_rows = PolicyGradient(advantage=GAE(), **parts, aggregation="row_sum")
     assert by_rows.loss(exp, policy).sum.item() == pytest.approx(total)
     assert float(by_rows.loss(exp, policy).denominator) == 2
-    fixed = PolicyGradient(advantage=GAE(), surrogate=Clip(), aggregation="row_sum", length=8)
+    fixed = PolicyGradient(advantage=GAE(), **parts, aggregation="row_sum", length=8)
     assert fixed.loss(exp, policy).sum.item() == pytest.approx(total / 8)
     # Row A has two tokens, row B one: half of A's sum and all of B's.
     alone = [by_rows.loss(exp[i : i + 1].trim(), policy).sum.item() for i in range(2)]
-    means = PolicyGradient(advantage=GAE(), surrogate=Clip(), aggregation="row_mean")
+    means = PolicyGradient(advantage=GAE(), **parts, aggregation="row_mean")
     assert means.loss(exp, policy).sum.item() == pytest.approx(alone[0] / 2 + alone[1])
     assert float(means.loss(exp, policy).denominator) == 2
 
