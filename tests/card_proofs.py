@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from feedtune.configs import build, compose_config
+from feedtune.config.build import build
+from feedtune.config.compose import compose_config
 from feedtune.contracts import Algorithm
 from feedtune.policy import Policy
 from feedtune.testing import oracle

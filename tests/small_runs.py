@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from feedtune.configs import compose_config
-from feedtune.training import train
+from feedtune.config.compose import compose_config
+from feedtune.runs.training import train
 
 ROWS = [{"prompt": f"{a}+{b}=", "reference": str(a + b)} for a in range(5) for b in range(5)]
 

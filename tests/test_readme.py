@@ -11,7 +11,7 @@ import torch
 
 import feedtune
 from feedtune.cli import COMMANDS
-from feedtune.configs import compose_config
+from feedtune.config.compose import compose_config
 from learning.settings import SETTINGS
 
 ROOT = Path(__file__).parents[1]

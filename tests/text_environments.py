@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import gymnasium
 from gymnasium.spaces import Box, Discrete, Text
 
-from feedtune.text import Codec
-from feedtune.tokenizers import TrainedTokenizer
+from feedtune.text.codec import Codec
+from feedtune.text.tokenizers import TrainedTokenizer
 
 WORDS = ["0", "1", "2", "higher", "lower"]
 Step = tuple[str, float, bool, bool, dict[str, Any]]

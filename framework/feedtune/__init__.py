@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from feedtune.experience import Experience
     from feedtune.module import TuningModule
     from feedtune.policy import Policy
-    from feedtune.runs import Loaded, load, save
+    from feedtune.runs.export import Loaded, load, save
     from feedtune.sampling import Decoding, sample
-    from feedtune.text import Codec
-    from feedtune.tokenizers import PretrainedTokenizer, TrainedTokenizer, texts_of
+    from feedtune.text.codec import Codec
+    from feedtune.text.tokenizers import PretrainedTokenizer, TrainedTokenizer, texts_of
 
 _HOMES = {
     "agent": ["Agent"],
@@ -54,10 +54,10 @@ _HOMES = {
     "experience": ["Experience"],
     "module": ["TuningModule"],
     "policy": ["Policy"],
-    "runs": ["Loaded", "load", "save"],
+    "runs.export": ["Loaded", "load", "save"],
     "sampling": ["Decoding", "sample"],
-    "text": ["Codec"],
-    "tokenizers": ["PretrainedTokenizer", "TrainedTokenizer", "texts_of"],
+    "text.codec": ["Codec"],
+    "text.tokenizers": ["PretrainedTokenizer", "TrainedTokenizer", "texts_of"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

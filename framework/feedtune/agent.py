@@ -14,7 +14,7 @@ from feedtune.module import MakeOptimizer
 from feedtune.randomness import generator_for
 from feedtune.references import reference_of
 from feedtune.sampling import Decoding
-from feedtune.text import Codec
+from feedtune.text.codec import Codec
 from feedtune.transcript import Manner, Observe, Step, Talk, Transcript, as_experience
 
 ACT, LEARN = range(2)  # what a generator is for

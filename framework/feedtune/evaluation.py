@@ -18,7 +18,7 @@ from feedtune.randomness import generator_for
 from feedtune.rewards import score_samples
 from feedtune.sampling import Decoding, Response, sample
 from feedtune.scoring import row_rewards, score_actions
-from feedtune.text import Codec, EncodedPrompt
+from feedtune.text.codec import Codec, EncodedPrompt
 
 ROWS_AT_ONCE = 64
 

@@ -18,8 +18,8 @@ from feedtune.errors import UserError
 from feedtune.experience import Experience, from_rows
 from feedtune.policy import Policy
 from feedtune.sampling import Decoding, Speaker, pad_right
-from feedtune.text import Codec
-from feedtune.tokenizer_facts import encode
+from feedtune.text.codec import Codec
+from feedtune.text.tokenizer_facts import encode
 
 Step = Literal["turn", "token"]
 Observe = Literal["new", "all"]

@@ -35,7 +35,8 @@ from transformers.models.llama import modeling_llama
 from transformers.utils.logging import disable_progress_bar
 
 from feedtune.completion import complete
-from feedtune.configs import build, compose_config
+from feedtune.config.build import build
+from feedtune.config.compose import compose_config
 from feedtune.contracts import Algorithm
 from feedtune.experience import Experience, from_rows
 from feedtune.policy import Policy

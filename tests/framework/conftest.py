@@ -15,7 +15,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from feedtune.cli import main
-from feedtune.tokenizers import TrainedTokenizer, texts_of
+from feedtune.text.tokenizers import TrainedTokenizer, texts_of
 from small_runs import ROWS, overrides, run, write_rows
 
 

@@ -13,7 +13,8 @@ import torch
 
 import text_environments  # noqa: F401 - registers tests/...
 from feedtune.agent import Agent
-from feedtune.configs import build, compose_config
+from feedtune.config.build import build
+from feedtune.config.compose import compose_config
 from feedtune.contracts import Algorithm, Backbone, Loss
 from feedtune.errors import UserError
 from feedtune.experience import Experience

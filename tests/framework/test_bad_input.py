@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from hydra.errors import ConfigCompositionException
 
+from feedtune.config.hydra_errors import explain
 from feedtune.hub import _said
-from feedtune.hydra_errors import explain
 from small_runs import SMALL, overrides
 
 TINY = overrides(Path("rows.jsonl"), "lstm", "ppo", "report=false", "hydra.run.dir=run")

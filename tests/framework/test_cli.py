@@ -14,7 +14,7 @@ import pytest
 from feedtune import cli
 from feedtune.cli import COMMANDS, main
 from feedtune.commands import plugins
-from feedtune.discovery import own_conf
+from feedtune.config.discovery import own_conf
 from feedtune.errors import UserError
 
 

@@ -18,7 +18,7 @@ from feedtune.errors import UserError
 from feedtune.evaluation import Evaluation, EvaluationOptions, as_json, distinct_n, evaluate
 from feedtune.policy import Policy
 from feedtune.sampling import Decoding
-from feedtune.text import Codec
+from feedtune.text.codec import Codec
 from feedtune_plugins.backbones.ngram import NGram
 
 WORDS = ["<eos>", "x", "y", "one", "two", "three", "four"]

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from feedtune.assembly import assemble, checked
-from feedtune.configs import compose_config
+from feedtune.config.compose import compose_config
 from feedtune.errors import UserError
 from feedtune.experience import Experience
 from feedtune.module import TuningModule
 from feedtune.randomness import generator_for
+from feedtune.runs.assembly import assemble, checked
 from feedtune.scoring import score_actions
 from small_runs import overrides, run, write_rows
 

@@ -9,8 +9,8 @@ import pytest
 from lightning.pytorch.callbacks import Callback
 from omegaconf import open_dict
 
-from feedtune.configs import compose_config
-from feedtune.training import LAST, train
+from feedtune.config.compose import compose_config
+from feedtune.runs.training import LAST, train
 from small_runs import fingerprint, overrides, run, write_rows
 
 CASES = {

@@ -15,11 +15,12 @@ from lightning import Trainer
 from torch import Tensor
 
 import feedtune
-from feedtune.configs import build, compose_config
+from feedtune.config.build import build
+from feedtune.config.compose import compose_config
 from feedtune.contracts import Backbone, Row
 from feedtune.module import TuningModule
 from feedtune.sampling import Decoding, sample
-from feedtune.text import Codec
+from feedtune.text.codec import Codec
 from feedtune_plugins.algorithms.preferences import row_rewards
 from feedtune_plugins.collectors import Pairs
 from learning.task import LETTERS, PROMPTS, reward, score

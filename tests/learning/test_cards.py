@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from feedtune.discovery import own_conf
+from feedtune.config.discovery import own_conf
 from learning.learn import SIZES, learn
 from learning.settings import SETTINGS, Setting
 from learning.task import LETTERS, answer, logged, right_answers, score, split_pairs

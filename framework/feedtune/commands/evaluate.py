@@ -15,16 +15,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from feedtune import runs
-from feedtune.assembly import Assembly, assemble, checked
 from feedtune.commands.arguments import Arguments
 from feedtune.commands.resume import saved_config
-from feedtune.configs import compose_config
-from feedtune.discovery import options_of
+from feedtune.config.compose import compose_config
+from feedtune.config.discovery import options_of
+from feedtune.config.hydra_errors import explained
 from feedtune.errors import UserError, nearest
 from feedtune.evaluation import Evaluation, as_json, evaluate
-from feedtune.hydra_errors import explained
 from feedtune.policy import Policy
+from feedtune.runs.assembly import Assembly, assemble, checked
+from feedtune.runs.export import load
 
 USED = ("evaluation", "reward", "task", "init_from", "trust")
 """What overrides may be about: the rest of a run's config is history."""
@@ -60,7 +60,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[Evaluatio
     _check_used(overrides)
     config, typed = _config(folder, overrides)
     config = checked(config, folder, typed)
-    tuned = runs.load(folder)
+    tuned = load(folder)
     parts = assemble(config, tuned.codec)
     rows = parts.eval_rows()
     reference = _reference(config, parts)

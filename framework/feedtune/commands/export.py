@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from feedtune import runs
 from feedtune.commands.arguments import Arguments
 from feedtune.errors import UserError
+from feedtune.runs.export import load
 
 
 @runtime_checkable
@@ -37,7 +37,7 @@ def export(folder: Path, out: Path) -> Path:
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out}: expected a new or empty folder, and nothing is written over")
-    loaded = runs.load(folder)
+    loaded = load(folder)
     backbone = loaded.policy.backbone
     if not isinstance(backbone, Mergeable):
         raise UserError(

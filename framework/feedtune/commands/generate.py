@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from feedtune import runs
 from feedtune.commands.arguments import Arguments
 from feedtune.contracts import Row
 from feedtune.errors import UserError
+from feedtune.runs.export import Loaded, load
 from feedtune.sampling import Decoding, sample
 
 
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     given = _parser().read(arguments)
     if given.max_new_tokens < 1:
         raise UserError(f"--max-new-tokens: expected at least 1, got {given.max_new_tokens}")
-    loaded = runs.load(given.folder)
+    loaded = load(given.folder)
     speaker = Speaker(loaded, given)
     if given.text is not None:
         print(speaker.answer(given.text))
@@ -72,7 +72,7 @@ def _lines(file: Path | None) -> list[str]:
 class Speaker:
     """A loaded policy with the user's choice of decoding."""
 
-    def __init__(self, loaded: runs.Loaded, given: argparse.Namespace) -> None:
+    def __init__(self, loaded: Loaded, given: argparse.Namespace) -> None:
         self.policy, self.codec, self.given = loaded.policy, loaded.codec, given
         self.plain = given.plain or not loaded.chat
         if given.temperature is not None:

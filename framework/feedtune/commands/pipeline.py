@@ -11,10 +11,10 @@ from rich.console import Console
 
 from feedtune.commands import evaluate, resume, train
 from feedtune.commands.report import report_line
-from feedtune.config_types import fits, wrong_type
-from feedtune.configs import compose_config, to_plain
+from feedtune.config.compose import compose_config, to_plain
+from feedtune.config.types import fits, wrong_type
 from feedtune.errors import UserError, nearest
-from feedtune.training import LAST
+from feedtune.runs.training import LAST
 
 STAGES = ("train", "evaluate")
 """Commands that a stage can be."""

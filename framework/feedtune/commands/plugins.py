@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from feedtune.commands.arguments import Arguments
-from feedtune.discovery import providers
+from feedtune.config.discovery import providers
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from feedtune.errors import UserError, missing_extra
-from feedtune.report import write_report
+from feedtune.runs.report import write_report
 
 
 def main(argv: Sequence[str]) -> int:

@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     config = saved_config(folder)
     from lightning.pytorch.utilities import rank_zero_only
 
-    from feedtune.training import LAST, describe, train
+    from feedtune.runs.training import LAST, describe, train
 
     checkpoint = folder / LAST
     if not checkpoint.is_file():

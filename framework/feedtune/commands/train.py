@@ -15,10 +15,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from feedtune import hydra_setup
-from feedtune.discovery import own_conf
+from feedtune.config import hydra_setup
+from feedtune.config.discovery import own_conf
+from feedtune.config.hydra_errors import explain, explained
 from feedtune.errors import UserError
-from feedtune.hydra_errors import explain, explained
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -105,7 +105,7 @@ def _run(config: DictConfig) -> float | None:
     from hydra.core.hydra_config import HydraConfig
     from lightning.pytorch.utilities import rank_zero_only
 
-    from feedtune.training import describe, train
+    from feedtune.runs.training import describe, train
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     metrics = train(config, folder, typed=_typed())

@@ -10,9 +10,9 @@ from textwrap import shorten
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from feedtune import hydra_setup
-from feedtune.discovery import own_conf, providers
-from feedtune.hydra_errors import explained
+from feedtune.config import hydra_setup
+from feedtune.config.discovery import own_conf, providers
+from feedtune.config.hydra_errors import explained
 
 APART = ("pipeline",)
 """Groups of other commands."""

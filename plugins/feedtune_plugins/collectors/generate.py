@@ -14,7 +14,7 @@ from feedtune.experience import Experience, from_rows
 from feedtune.policy import Policy
 from feedtune.rewards import score_samples
 from feedtune.sampling import Decoding, Response, sample
-from feedtune.text import Codec, EncodedPrompt
+from feedtune.text.codec import Codec, EncodedPrompt
 from feedtune_plugins.collectors.measures import reward_metrics
 
 

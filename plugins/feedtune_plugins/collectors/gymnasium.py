@@ -16,7 +16,7 @@ from feedtune.experience import Experience
 from feedtune.policy import Policy
 from feedtune.randomness import generator_for
 from feedtune.sampling import Decoding
-from feedtune.text import Codec
+from feedtune.text.codec import Codec
 from feedtune.transcript import Manner, Observe, Step, Transcript, as_experience
 
 if TYPE_CHECKING:

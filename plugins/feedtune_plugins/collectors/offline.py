@@ -17,7 +17,7 @@ from feedtune.errors import UserError
 from feedtune.experience import from_rows
 from feedtune.policy import Policy
 from feedtune.rewards import score_samples
-from feedtune.text import Codec, EncodedSequence
+from feedtune.text.codec import Codec, EncodedSequence
 from feedtune_plugins.collectors.measures import reward_metrics
 from feedtune_plugins.collectors.rows import Logged, TooLong, fitted, number_in
 

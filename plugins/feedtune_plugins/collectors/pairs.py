@@ -13,7 +13,7 @@ from feedtune.contracts import Collector, Plan, RewardSource, Rollout, Row
 from feedtune.errors import UserError
 from feedtune.experience import from_rows
 from feedtune.policy import Policy
-from feedtune.text import Codec
+from feedtune.text.codec import Codec
 from feedtune_plugins.collectors.rows import Logged, TooLong, fitted, number_in
 
 Pair = tuple[Logged, Logged]

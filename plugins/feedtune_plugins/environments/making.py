@@ -12,7 +12,7 @@ import gymnasium
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.spaces import Discrete, Text
 
-from feedtune.configs import is_trusted
+from feedtune.config.trust import is_trusted
 from feedtune.contracts import RewardSource, Sample, Scores
 from feedtune.errors import UserError, nearest, one_line
 

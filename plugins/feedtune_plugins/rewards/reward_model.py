@@ -16,7 +16,7 @@ from feedtune.policy import at_least_float32
 from feedtune.scoring import states_at_end
 
 if TYPE_CHECKING:
-    from feedtune.text import EncodedSequence
+    from feedtune.text.codec import EncodedSequence
 
 HEAD = "reward"
 ROWS_AT_ONCE = 64
@@ -36,7 +36,7 @@ class RewardModel:
     """
 
     def __init__(self, *, run: str) -> None:
-        from feedtune.runs import load  # which brings transformers: late, as in all rewards
+        from feedtune.runs.export import load  # which brings transformers: late, as in all rewards
 
         loaded = load(run)
         if HEAD not in loaded.policy.heads:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from feedtune.contracts import Row, Task
-from feedtune.conversation import check_row
 from feedtune.errors import UserError, nearest
-from feedtune.pairs import explicit
+from feedtune.text.conversation import check_row
+from feedtune.text.pairs import explicit
 
 
 class Located(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from feedtune.commands.evaluate import evaluate_run
-from feedtune.configs import compose_config
+from feedtune.config.compose import compose_config
 from small_runs import overrides, run, write_rows
 
 

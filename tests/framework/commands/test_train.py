@@ -15,7 +15,7 @@ import torch
 import yaml
 
 import feedtune as package
-from feedtune.configs import compose_config
+from feedtune.config.compose import compose_config
 from small_runs import fingerprint, overrides, run, write_rows
 
 
@@ -85,7 +85,7 @@ def test_an_error_of_ours_is_not_hidden(
     def broken(*given: object, **named: object) -> dict[str, float]:
         raise ValueError("a mistake of ours")
 
-    monkeypatch.setattr("feedtune.training.train", broken)
+    monkeypatch.setattr("feedtune.runs.training.train", broken)
     with pytest.raises(ValueError, match="a mistake of ours"):
         feedtune("train", *tiny)
 

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from feedtune.text import Codec
+from feedtune.text.codec import Codec
 
 LINES = [
     "You are kind. What is the capital of France? Paris, of course! And of Spain? Madrid.",

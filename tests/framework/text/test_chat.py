@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from feedtune.chat_template import PLAIN, TAGGED, ChatTemplate
 from feedtune.errors import UserError
-from feedtune.text import Codec, EncodedSequence
-from feedtune.tokenizers import train_tokenizer
+from feedtune.text.chat_template import PLAIN, TAGGED, ChatTemplate
+from feedtune.text.codec import Codec, EncodedSequence
+from feedtune.text.tokenizers import train_tokenizer
 
 Make = Callable[[str], PreTrainedTokenizerFast]
 

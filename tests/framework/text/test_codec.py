@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from feedtune.errors import UserError
-from feedtune.text import Codec
-from feedtune.tokenizers import train_tokenizer
+from feedtune.text.codec import Codec
+from feedtune.text.tokenizers import train_tokenizer
 
 Make = Callable[[str], PreTrainedTokenizerFast]
 

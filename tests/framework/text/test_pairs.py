@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from feedtune.errors import UserError
-from feedtune.text import Codec, EncodedSequence
-from feedtune.tokenizers import TrainedTokenizer
+from feedtune.text.codec import Codec, EncodedSequence
+from feedtune.text.tokenizers import TrainedTokenizer
 
 TALK = [
     {"role": "user", "content": "ab"},

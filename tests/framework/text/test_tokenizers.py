@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from feedtune.errors import UserError
-from feedtune.tokenizers import Kind, PretrainedTokenizer, TrainedTokenizer, texts_of, train_tokenizer
+from feedtune.text.tokenizers import Kind, PretrainedTokenizer, TrainedTokenizer, texts_of, train_tokenizer
 
 Make = Callable[[str], PreTrainedTokenizerFast]
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feedtune.configs import build, compose_config
+from feedtune.config.build import build
+from feedtune.config.compose import compose_config
+from feedtune.config.discovery import own_conf
 from feedtune.contracts import Algorithm
-from feedtune.discovery import own_conf
 from feedtune.testing.algorithms import AlgorithmSuite
 
 OPTIONS = sorted(file.stem for file in (own_conf() / "algorithm").glob("*.yaml"))

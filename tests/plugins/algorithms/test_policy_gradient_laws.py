@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from feedtune.configs import build, compose_config
+from feedtune.config.build import build
+from feedtune.config.compose import compose_config
+from feedtune.config.discovery import own_conf
 from feedtune.contracts import Algorithm
-from feedtune.discovery import own_conf
 from feedtune.experience import Experience
 from feedtune.testing.algorithms import AlgorithmSuite, nudge
 

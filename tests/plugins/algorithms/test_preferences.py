@@ -22,9 +22,9 @@ from feedtune.contracts import Algorithm
 from feedtune.errors import UserError
 from feedtune.experience import Experience, from_rows
 from feedtune.policy import Policy
-from feedtune.runs import load, save
+from feedtune.runs.export import load, save
 from feedtune.scoring import row_rewards
-from feedtune.tokenizers import TrainedTokenizer
+from feedtune.text.tokenizers import TrainedTokenizer
 from feedtune_plugins.algorithms import DirectPreference, RewardModelling
 from feedtune_plugins.backbones.ngram import NGram
 

@@ -15,10 +15,10 @@ import feedtune
 from feedtune.contracts import Backbone
 from feedtune.experience import from_rows
 from feedtune.policy import Policy
-from feedtune.runs import save
+from feedtune.runs.export import save
 from feedtune.sampling import sample
 from feedtune.scoring import read, score_actions
-from feedtune.tokenizers import TrainedTokenizer
+from feedtune.text.tokenizers import TrainedTokenizer
 from feedtune_plugins.algorithms import (
     ILQL,
     Acting,

@@ -12,9 +12,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from feedtune.configs import build, compose_config
+from feedtune.config.build import build
+from feedtune.config.compose import compose_config
+from feedtune.config.discovery import own_conf
 from feedtune.contracts import Algorithm
-from feedtune.discovery import own_conf
 from feedtune.distributed import sum_over_ranks
 from feedtune.experience import Experience
 from feedtune.testing.algorithms import AlgorithmSuite, nudge

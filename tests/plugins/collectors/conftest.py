@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from feedtune.contracts import Sample, Scores
 from feedtune.policy import Policy
-from feedtune.text import Codec
+from feedtune.text.codec import Codec
 from feedtune_plugins.backbones.ngram import NGram
 
 WORDS = ["<eos>", "<unk>", "a", "b", "c", "d", "e", "f"]

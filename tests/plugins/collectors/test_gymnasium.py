@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from feedtune.configs import compose_config
+from feedtune.config.compose import compose_config
 from feedtune.contracts import Backbone, Plan, Rollout
 from feedtune.errors import UserError
 from feedtune.experience import Experience
 from feedtune.policy import Policy
+from feedtune.runs.training import train
 from feedtune.sampling import Decoding
 from feedtune.scoring import score_actions
-from feedtune.training import train
 from feedtune_plugins.backbones.ngram import NGram
 from feedtune_plugins.backbones.transformer import Transformer
 from feedtune_plugins.collectors import Gymnasium

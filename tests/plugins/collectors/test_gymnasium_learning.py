@@ -8,9 +8,9 @@ import lightning
 import pytest
 import torch
 
-from feedtune.assembly import Assembly, assemble, checked
-from feedtune.configs import compose_config
+from feedtune.config.compose import compose_config
 from feedtune.randomness import generator_for
+from feedtune.runs.assembly import Assembly, assemble, checked
 from feedtune.sampling import Decoding
 from feedtune_plugins.collectors import Gymnasium
 

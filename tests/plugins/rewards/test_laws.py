@@ -21,9 +21,9 @@ from omegaconf import DictConfig
 from feedtune.contracts import RewardSource, Sample, Scores, as_scores
 from feedtune.errors import UserError
 from feedtune.policy import Policy
-from feedtune.runs import save
+from feedtune.runs.export import save
 from feedtune.testing.rewards import check_reward_source
-from feedtune.tokenizers import TrainedTokenizer
+from feedtune.text.tokenizers import TrainedTokenizer
 from feedtune_plugins.backbones.ngram import NGram
 
 CONF = Path(__file__).parents[3] / "conf"

@@ -11,9 +11,9 @@ import torch
 from feedtune.contracts import Sample
 from feedtune.errors import UserError
 from feedtune.policy import Policy
-from feedtune.runs import save
-from feedtune.text import Codec
-from feedtune.tokenizers import TrainedTokenizer
+from feedtune.runs.export import save
+from feedtune.text.codec import Codec
+from feedtune.text.tokenizers import TrainedTokenizer
 from feedtune_plugins.backbones.ngram import NGram
 from feedtune_plugins.backbones.recurrent import Recurrent
 from feedtune_plugins.rewards.reward_model import ROWS_AT_ONCE, RewardModel

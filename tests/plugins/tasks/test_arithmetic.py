@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from feedtune.configs import build, compose_config
+from feedtune.config.build import build
+from feedtune.config.compose import compose_config
 from feedtune.errors import UserError
 from feedtune_plugins.tasks.arithmetic import Arithmetic, expression, result
 

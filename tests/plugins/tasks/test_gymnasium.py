@@ -8,7 +8,7 @@ import pytest
 
 import text_environments  # noqa: F401 - registers tests/...
 from feedtune.errors import UserError
-from feedtune.tokenizers import TrainedTokenizer, texts_of
+from feedtune.text.tokenizers import TrainedTokenizer, texts_of
 from feedtune_plugins.environments.making import make_environment
 from feedtune_plugins.tasks.gymnasium import Gymnasium
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from feedtune.contracts import Row
-from feedtune.conversation import Message, check_text, messages_of
 from feedtune.errors import UserError, nearest
+from feedtune.text.conversation import Message, check_text, messages_of
 
 ANSWERS = ("chosen", "rejected")
 PROMPTS = ("prompt", "messages")

@@ -12,7 +12,7 @@ from hydra.experimental.callback import Callback
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig
 
-from feedtune.discovery import own_conf, providers
+from feedtune.config.discovery import own_conf, providers
 
 
 class FeedtuneSearchPath(SearchPathPlugin):

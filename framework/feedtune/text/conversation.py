@@ -8,7 +8,7 @@ A row is one of
 
 A chat or plain row may have the columns `chosen` and `rejected`, two answers of which one is preferred:
 texts, messages, or lists of messages. Where those two begin with the conversation itself and there is no
-other column for it, `feedtune.pairs.explicit` finds it.
+other column for it, `feedtune.text.pairs.explicit` finds it.
 
 Every other column travels along untouched. A column that is None counts as absent, since that is how
 tables store what a row lacks.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from feedtune.errors import UserError
-from feedtune.pairs import answered, explicit
+from feedtune.text.pairs import answered, explicit
 
 
 def user(text: str) -> dict[str, str]:

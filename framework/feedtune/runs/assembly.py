@@ -11,17 +11,20 @@ from typing import Any
 from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from feedtune.config_types import fits, wrong_type
-from feedtune.configs import build, check, said_of_origin, to_plain, trust
+from feedtune.config.build import build
+from feedtune.config.check import check
+from feedtune.config.compose import said_of_origin, to_plain
+from feedtune.config.discovery import OPTIONAL
+from feedtune.config.trust import trust
+from feedtune.config.types import fits, wrong_type
 from feedtune.contracts import Backbone, Collector, RewardSource, Row, Sample, Scores, Task
-from feedtune.discovery import OPTIONAL
 from feedtune.errors import UserError
 from feedtune.evaluation import EvaluationOptions
 from feedtune.module import TuningModule
-from feedtune.runs import load_backbone, load_heads
-from feedtune.starting_point import check_fits, choose_parts, export_named
-from feedtune.text import Codec
-from feedtune.tokenizers import texts_of
+from feedtune.runs.export import load_backbone, load_heads
+from feedtune.runs.starting_point import check_fits, choose_parts, export_named
+from feedtune.text.codec import Codec
+from feedtune.text.tokenizers import texts_of
 
 TOP_LEVEL: Mapping[str, Any] = {
     "seed": int,

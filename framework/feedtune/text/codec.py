@@ -16,13 +16,13 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from feedtune.chat_template import ChatTemplate, own_template
 from feedtune.contracts import Row
-from feedtune.conversation import Message
 from feedtune.errors import UserError, nearest
-from feedtune.pairs import ANSWERS, answered
-from feedtune.row_reader import PiecedRow, RowReader
-from feedtune.tokenizer_facts import (
+from feedtune.text.chat_template import ChatTemplate, own_template
+from feedtune.text.conversation import Message
+from feedtune.text.pairs import ANSWERS, answered
+from feedtune.text.row_reader import PiecedRow, RowReader
+from feedtune.text.tokenizer_facts import (
     encode,
     generation_ends,
     keeps_apart,
@@ -143,7 +143,7 @@ class Codec:
         """Encode preferences: of each row the `chosen` answer and the `rejected` one, each with its prompt.
 
         To be learnt are the tokens of the answer alone, its end-of-text or end-of-turn token included. The
-        forms that such a row may have are those of `feedtune.pairs.explicit`.
+        forms that such a row may have are those of `feedtune.text.pairs.explicit`.
 
         Raises:
             UserError: naming the row, counted from 1, that is no pair or cannot be encoded.

@@ -13,7 +13,7 @@ import pytest
 import wandb
 from wandb.proto import wandb_internal_pb2
 
-from feedtune import loggers
+from feedtune.runs import loggers
 from small_runs import overrides, run, write_rows
 
 

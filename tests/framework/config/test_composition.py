@@ -17,15 +17,18 @@ from lightning.pytorch.loggers import Logger
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from feedtune.assembly import GROUPS, TOP_LEVEL
-from feedtune.configs import FLAGS, build, check, compose_config, resolve, to_plain
+from feedtune.config.build import build
+from feedtune.config.check import check
+from feedtune.config.compose import FLAGS, compose_config, to_plain
+from feedtune.config.discovery import OPTIONAL, own_conf
+from feedtune.config.trust import resolve
 from feedtune.contracts import Algorithm, Backbone, Buffer, Collector, RewardSource
-from feedtune.discovery import OPTIONAL, own_conf
 from feedtune.errors import UserError
 from feedtune.policy import Policy
-from feedtune.runs import save
-from feedtune.text import Codec
-from feedtune.tokenizers import TrainedTokenizer, texts_of
+from feedtune.runs.assembly import GROUPS, TOP_LEVEL
+from feedtune.runs.export import save
+from feedtune.text.codec import Codec
+from feedtune.text.tokenizers import TrainedTokenizer, texts_of
 from feedtune_plugins.backbones.ngram import NGram
 from small_runs import ROWS, SMALL
 

@@ -19,8 +19,8 @@ from typing import NamedTuple
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from feedtune.conversation import Message
 from feedtune.errors import UserError
+from feedtune.text.conversation import Message
 
 ROLE_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>")
 

@@ -11,11 +11,16 @@ from typing import Any, Literal
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from feedtune import configs
-from feedtune.assembly import GROUPS, TOP_LEVEL
-from feedtune.config_types import fits, type_name
-from feedtune.configs import build, check, compose_config, is_trusted, resolve, to_plain, trust
+from feedtune.config import compose
+from feedtune.config import trust as trusted
+from feedtune.config.build import build
+from feedtune.config.check import check
+from feedtune.config.compose import compose_config, to_plain
+from feedtune.config.discovery import own_conf
+from feedtune.config.trust import is_trusted, resolve, trust
+from feedtune.config.types import fits, type_name
 from feedtune.errors import UserError
+from feedtune.runs.assembly import GROUPS, TOP_LEVEL
 from feedtune_plugins.rewards.length import Length
 
 LENGTH = "feedtune_plugins.rewards.length.Length"
@@ -48,7 +53,7 @@ def needs(x: int, *, given_later: str) -> str:
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> str:
     """The prefix of this module, trusted for the length of a test."""
-    monkeypatch.setattr(configs, "_trusted_by_user", [])
+    monkeypatch.setattr(trusted, "_trusted_by_user", [])
     trust([__name__])
     return __name__
 
@@ -87,10 +92,10 @@ def test_the_users_own_defaults_are_read_from_conf_local(
     folder = tmp_path / "conf"
     (folder / "local").mkdir(parents=True)
     (folder / "local" / "default.yaml").write_text("# @package _global_\nseed: 7\n")
-    for file in configs.own_conf().iterdir():
+    for file in own_conf().iterdir():
         if file.name != "local":
             (folder / file.name).symlink_to(file)
-    monkeypatch.setattr(configs, "own_conf", lambda: folder)
+    monkeypatch.setattr(compose, "own_conf", lambda: folder)
     assert compose_config().seed == 7
     assert compose_config(["seed=8"]).seed == 8
 
@@ -98,7 +103,7 @@ def test_the_users_own_defaults_are_read_from_conf_local(
 def test_composing_inside_a_hydra_application_leaves_it_as_it_is() -> None:
     from hydra import compose, initialize_config_dir
 
-    with initialize_config_dir(str(configs.own_conf()), version_base="1.3"):
+    with initialize_config_dir(str(own_conf()), version_base="1.3"):
         assert compose_config(["seed=5"]).seed == 5
         assert compose("train", ["seed=6"]).seed == 6
 
@@ -250,11 +255,14 @@ def test_prefixes_end_at_a_dot(path: str, trusted: bool) -> None:
         ("torch.load", "'torch.load' is not trusted"),
         # What a trusted module happens to have imported is not its own.
         (
-            "feedtune.configs.compose",
-            r"'hydra\.compose.*', which 'feedtune.configs.compose' leads to, is not",
+            "feedtune.config.compose.compose",
+            r"'hydra\.compose.*', which 'feedtune.config.compose.compose' leads to, is not",
         ),
-        ("feedtune.runs.load_file", r"'safetensors.*', which 'feedtune.runs.load_file' leads to, is not"),
-        ("feedtune.configs.partial", r"'functools\.partial', which"),
+        (
+            "feedtune.runs.export.load_file",
+            r"'safetensors.*', which 'feedtune.runs.export.load_file' leads to, is not",
+        ),
+        ("feedtune.config.build.partial", r"'functools\.partial', which"),
         ("feedtune.cli.os", "which 'feedtune.cli.os' leads to, is not trusted"),
         ("feedtune.cli.__builtins__", "which 'feedtune.cli.__builtins__' leads to, is not trusted"),
         ("feedtune.cli.os.system", "cannot import 'feedtune.cli.os.system'"),

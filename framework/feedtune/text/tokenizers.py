@@ -11,11 +11,11 @@ from typing import Any, Literal, TypeAlias, get_args
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from feedtune.chat_template import ROLE_TOKENS, own_template
 from feedtune.contracts import Row
 from feedtune.errors import UserError, nearest
-from feedtune.text import Codec
-from feedtune.tokenizer_facts import load_tokenizer
+from feedtune.text.chat_template import ROLE_TOKENS, own_template
+from feedtune.text.codec import Codec
+from feedtune.text.tokenizer_facts import load_tokenizer
 
 Kind = Literal["bpe", "word", "char"]
 _Normalizer: TypeAlias = normalizers.Normalizer | None

@@ -16,14 +16,15 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from feedtune import runs
-from feedtune.assembly import Assembly, assemble, checked
 from feedtune.callbacks import PeriodicEvaluation
-from feedtune.configs import build, to_plain
+from feedtune.config.build import build
+from feedtune.config.compose import to_plain
 from feedtune.errors import Interrupted, UserError
 from feedtune.evaluation import evaluate
 from feedtune.module import TuningModule
-from feedtune.text import Codec
+from feedtune.runs.assembly import Assembly, assemble, checked
+from feedtune.runs.export import save
+from feedtune.text.codec import Codec
 
 LAST = Path("checkpoints") / "last.ckpt"
 
@@ -59,7 +60,7 @@ def train(
         raise Interrupted(_how_to_go_on(folder)) from None
     parts.module.check_weights()
     if trainer.is_global_zero and not _is_rehearsal(trainer):
-        runs.save(parts.module.policy, parts.codec, folder / "export", chat=parts.chat)
+        save(parts.module.policy, parts.codec, folder / "export", chat=parts.chat)
     return {name: float(value) for name, value in trainer.logged_metrics.items()}
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from feedtune.chat_template import ChatTemplate, Piece
 from feedtune.contracts import Row
-from feedtune.conversation import Form, Message, check_text, form_of, messages_of, readable
 from feedtune.errors import UserError
+from feedtune.text.chat_template import ChatTemplate, Piece
+from feedtune.text.conversation import Form, Message, check_text, form_of, messages_of, readable
 
 
 class PiecedRow(NamedTuple):

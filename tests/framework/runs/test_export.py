@@ -13,13 +13,12 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import feedtune
-from feedtune import runs
 from feedtune.contracts import Backbone
 from feedtune.errors import UserError
 from feedtune.policy import Policy
-from feedtune.runs import RECORD, load, save
-from feedtune.text import Codec
-from feedtune.tokenizers import TrainedTokenizer
+from feedtune.runs.export import RECORD, load, load_heads, save
+from feedtune.text.codec import Codec
+from feedtune.text.tokenizers import TrainedTokenizer
 from feedtune_plugins.algorithms import QPolicy
 from feedtune_plugins.backbones.hf import HF
 
@@ -175,8 +174,8 @@ def rewrite(export: Path, **changes: Any) -> None:
         ({"backbone__class": "os.system"}, r"backbone\.class: 'os\.system' is not trusted"),
         ({"policy__class": "builtins.eval"}, r"policy\.class: 'builtins\.eval' is not trusted"),
         (
-            {"backbone__class": "feedtune.runs.load"},
-            r"backbone\.class: 'feedtune\.runs\.load' is no backbone$",
+            {"backbone__class": "feedtune.runs.export.load"},
+            r"backbone\.class: 'feedtune\.runs\.export\.load' is no backbone$",
         ),
         ({"policy__class": "feedtune.errors.UserError"}, r"policy\.class: '.*UserError' is no policy$"),
         ({"backbone__class": "feedtune_plugins.nowhere.It"}, r"backbone\.class: cannot import"),
@@ -241,9 +240,9 @@ def test_a_folder_without_a_policy_says_why(made: list[str], message: str, tmp_p
 def test_heads_are_taken_by_name_and_shape(tiny_backbone: Callable[[str], Backbone], export: Path) -> None:
     saved = load(export).policy.heads["value"]
     policy = Policy(tiny_backbone("lstm"), {"value": 1, "new": 2})
-    runs.load_heads(policy, export)
+    load_heads(policy, export)
     assert torch.equal(policy.heads["value"].weight, saved.weight)  # type: ignore[arg-type]
     assert not policy.heads["new"].weight.any()  # type: ignore[operator]
     wider = Policy(tiny_backbone("lstm"), {"value": 3})
-    runs.load_heads(wider, export)
+    load_heads(wider, export)
     assert not wider.heads["value"].weight.any()  # type: ignore[operator]

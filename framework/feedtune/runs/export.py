@@ -12,11 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from feedtune.configs import resolve
+from feedtune.config.trust import resolve
 from feedtune.contracts import Backbone
 from feedtune.errors import UserError, one_line
 from feedtune.policy import Policy
-from feedtune.text import Codec
+from feedtune.text.codec import Codec
 
 RECORD = "feedtune.json"
 FORMAT = 1

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from feedtune.commands.report import main
 from feedtune.errors import UserError
-from feedtune.report import number, plain, smooth, visible, write_report
+from feedtune.runs.report import number, plain, smooth, visible, write_report
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 VOID = {"meta", "link", "img", "br", "hr", "input"}

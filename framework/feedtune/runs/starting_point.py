@@ -9,10 +9,11 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from feedtune.configs import FLAGS, compose_config, resolve, to_plain
+from feedtune.config.compose import FLAGS, compose_config, to_plain
+from feedtune.config.trust import resolve
 from feedtune.errors import UserError
-from feedtune.runs import RECORD, export_of, read_record
-from feedtune.text import Codec
+from feedtune.runs.export import RECORD, export_of, read_record
+from feedtune.text.codec import Codec
 
 OPENER = "hf"
 """The option of `backbone` that opens plain transformers folders."""
@@ -96,7 +97,7 @@ def _opened(config: DictConfig, chosen: Mapping[str, bool]) -> DictConfig:
 
 
 def described(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The config node of a backbone that `runs.save` has recorded.
+    """The config node of a backbone that `export.save` has recorded.
 
     >>> described({"class": "mine.LSTM", "config": {"vocab_size": 9, "layers": 2}})
     {'_target_': 'mine.LSTM', 'layers': 2}

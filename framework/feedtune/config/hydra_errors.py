@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from feedtune.discovery import OPTIONAL, options_of
+from feedtune.config.discovery import OPTIONAL, options_of
 from feedtune.errors import UserError, nearest
 
 _NO_OPTION = "Config group override"
@@ -116,7 +116,7 @@ def _value_of(key: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 def _chosen_options(overrides: Sequence[str], config_name: str) -> Any:
     """The config that the choices of options alone give: its keys are those that the user can set."""
-    from feedtune.configs import compose_config
+    from feedtune.config.compose import compose_config
 
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     chosen = [str(one.input_line) for one in parsed if options_of(one.key_or_group)]

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from feedtune import discovery
-from feedtune.configs import build, compose_config, is_trusted
-from feedtune.discovery import Provider, conf_folder, options_of, own_conf, providers
+from feedtune.config import discovery
+from feedtune.config.build import build
+from feedtune.config.compose import compose_config
+from feedtune.config.discovery import Provider, conf_folder, options_of, own_conf, providers
+from feedtune.config.trust import is_trusted
 
 
 def install(folder: Path, name: str, package: str, files: dict[str, str]) -> None:

@@ -12,9 +12,9 @@ import torch
 from omegaconf import OmegaConf
 
 import feedtune
-from feedtune.assembly import OPTIONAL, assemble, checked
-from feedtune.configs import compose_config
+from feedtune.config.compose import compose_config
 from feedtune.errors import UserError
+from feedtune.runs.assembly import OPTIONAL, assemble, checked
 from feedtune_plugins.backbones.hf import HF
 from feedtune_plugins.backbones.recurrent import Recurrent
 from small_runs import ROLLOUT, overrides, run, write_rows

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import feedtune
-from feedtune.discovery import own_conf
+from feedtune.config.discovery import own_conf
 from feedtune.experience import from_rows
 from feedtune.scoring import score_actions
 from small_runs import SMALL, overrides, rows_for, run, write_rows

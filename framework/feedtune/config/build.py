@@ -1,0 +1,60 @@
+"""From a composed config to objects; errors name the key."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from feedtune.config.compose import FLAGS, MISSING, to_plain
+from feedtune.config.trust import resolve
+from feedtune.errors import UserError, one_line
+
+
+def build(config: Any, key: str, **given: Any) -> Any:
+    """The object that a config node describes; `given` are arguments that only exist at run time.
+
+    Nodes with `_partial_: true` give a function that calls their target later. An empty node gives None.
+    What is called is what `resolve` has let through: nothing is looked up again.
+
+    Raises:
+        UserError: an untrusted target, or a constructor that refuses its arguments.
+    """
+    plain = to_plain(config)
+    if not plain:
+        return None
+    if not (isinstance(plain, dict) and "_target_" in plain):
+        raise UserError(f"{key}: expected a mapping with a _target_, got {plain!r}")
+    return _made(plain, key, given)
+
+
+def _made(node: Any, key: str, given: Mapping[str, Any] | None = None) -> Any:
+    """A plain node with every `_target_` in it called, innermost first."""
+    if isinstance(node, list):
+        return [_made(value, f"{key}[{index}]") for index, value in enumerate(node)]
+    if not isinstance(node, dict):
+        return node
+    if "_target_" not in node:
+        return {name: _made(value, f"{key}.{name}") for name, value in node.items()}
+    target = resolve(node["_target_"], f"{key}._target_")
+    arguments = {name: value for name, value in node.items() if name not in FLAGS and value != MISSING}
+    if node.get("_recursive_", True):
+        arguments = {name: _made(value, f"{key}.{name}") for name, value in arguments.items()}
+    call = partial(_called, target, key, **arguments)
+    return call if node.get("_partial_", False) else call(**(given or {}))
+
+
+def _called(target: Callable[..., Any], key: str, /, *args: Any, **arguments: Any) -> Any:
+    """Call a target; what it says about its arguments names the key."""
+    parameters = inspect.signature(target).parameters.values()
+    for parameter in list(parameters)[len(args) :]:
+        named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if named and parameter.default is parameter.empty and parameter.name not in arguments:
+            raise UserError(f"{key}.{parameter.name}: not given, and it has no default")
+    try:
+        return target(*args, **arguments)
+    except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
+        raise UserError(f"{key}: {one_line(error)}") from error

@@ -1,0 +1,72 @@
+"""From overrides to a composed config, and from that to plain values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from feedtune.config import hydra_setup
+from feedtune.config.discovery import own_conf
+from feedtune.config.hydra_errors import explained
+from feedtune.errors import UserError
+
+FLAGS = ("_target_", "_partial_", "_convert_", "_recursive_")
+"""Keys of a node that are about its construction. Values are always plain, so `_convert_` changes nothing."""
+
+MISSING = "???"
+"""OmegaConf's sign for a value that has to be given."""
+
+
+def compose_config(overrides: Sequence[str] = (), config_name: str = "train") -> DictConfig:
+    """The config that `feedtune train [overrides]` would run.
+
+    Raises:
+        UserError: an unknown group, option or key, or bad override syntax.
+    """
+    hydra_setup.register()
+    application = GlobalHydra.instance().hydra  # inside `feedtune train` there is one; it steps aside
+    GlobalHydra.instance().clear()
+    try:
+        with (
+            explained(overrides, config_name),
+            initialize_config_dir(str(own_conf()), version_base="1.3"),
+        ):
+            return compose(config_name, list(overrides))
+    finally:
+        GlobalHydra.instance().clear()
+        GlobalHydra.instance().hydra = application
+
+
+def to_plain(config: Any) -> Any:
+    """Plain dicts and lists, interpolations resolved."""
+    if not OmegaConf.is_config(config):
+        return config
+    try:
+        return OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        reason = str(error.msg or error).splitlines()[0]
+        raise UserError(f"{error.full_key}: {reason}") from error
+
+
+def said_of_origin(config: DictConfig, message: str) -> str:
+    """A message that begins with a key, about the key that this one takes its value from, if it does.
+
+    >>> taken = OmegaConf.create({"backbone": {"name": "x"}, "tokenizer": {"name": "${backbone.name}"}})
+    >>> said_of_origin(taken, "tokenizer.name: no folder 'x'")
+    "backbone.name: no folder 'x'"
+    """
+    key, colon, rest = message.partition(":")
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if re.fullmatch(r"[\w.]+", parent) else None
+    if not isinstance(node, DictConfig):
+        return message
+    raw = OmegaConf.to_container(node, resolve=False)
+    value = raw.get(name) if isinstance(raw, dict) else None
+    origin = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
+    return f"{origin[1]}{colon}{rest}" if origin else message

@@ -1,0 +1,1 @@
+"""A run: assembled from its config, trained, exported into its folder, reported."""
