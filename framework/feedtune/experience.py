@@ -1,8 +1,8 @@
 """Experience: what was said, who chose each token, and what it earned.
 
 Every per-token tensor is `[B, T]` and speaks of token t: `logp[b, t]` is the log-probability of
-`tokens[b, t]` given the tokens before it, `reward[b, t]` is what that token earned. Rows are
-contiguous: real tokens from column 0, pads after them. Masks come from lengths, never from token values.
+`tokens[b, t]` given the tokens before it, `reward[b, t]` is what that token earned. The real tokens of a row
+are contiguous; pads stand before or after them. Masks come from lengths, never from token values.
 """
 
 from __future__ import annotations
@@ -45,6 +45,12 @@ class Experience:
     def lengths(self) -> Tensor:
         """Real tokens of each row, `[B]` int64."""
         return self.mask.sum(-1)
+
+    @property
+    def ends(self) -> Tensor:
+        """Column of the last real token of each row, `[B]` int64; 0 in rows without one."""
+        first = self.mask.int().argmax(-1)
+        return (first + self.lengths - 1).clamp(min=0)
 
     @property
     def score(self) -> Tensor:
@@ -99,20 +105,24 @@ class Experience:
 
     def trim(self) -> Experience:
         """Without the columns that are pads in every row."""
-        width = max(1, int(self.lengths.max())) if len(self) else 1
-        if width == self.tokens.shape[1]:
-            return self
-        return self._widened(width)
+        used = self.mask.any(0).nonzero().squeeze(-1)
+        first, last = (int(used[0]), int(used[-1])) if len(used) else (0, 0)
+        return self.padded(-first, last + 1 - self.tokens.shape[1])
 
-    def _widened(self, width: int) -> Experience:
-        """Cut or padded with zeros to `width` tokens."""
-        old = self.tokens.shape[1]
+    def padded(self, left: int, right: int) -> Experience:
+        """With so many more columns of pads on either side; of negative numbers, so many are cut off.
+
+        >>> from_rows([[5, 6]], [[0, 1]]).padded(1, -1).tokens
+        tensor([[0, 5]])
+        """
+        if left == right == 0:
+            return self
+        width = self.tokens.shape[1]
 
         def resize(value: Tensor) -> Tensor:
-            if value.dim() < 2 or value.shape[1] != old:
+            if value.dim() < 2 or value.shape[1] != width:
                 return value
-            tail = [0, 0] * (value.dim() - 2)
-            return value[:, :width] if width <= old else pad(value, [*tail, 0, width - old])
+            return pad(value, [*[0, 0] * (value.dim() - 2), left, right])
 
         return self._rebuild({name: resize(value) for name, value in self.tensors().items()})
 
@@ -120,7 +130,7 @@ class Experience:
     def cat(cls, parts: Sequence[Experience]) -> Experience:
         """Rows of several experiences under one another, padded to the longest."""
         width = max(part.tokens.shape[1] for part in parts)
-        wide = [part._widened(width).tensors() for part in parts]
+        wide = [part.padded(0, width - part.tokens.shape[1]).tensors() for part in parts]
         common = [name for name in wide[0] if all(name in tensors for tensors in wide)]
         joined = {name: torch.cat([tensors[name] for tensors in wide]) for name in common}
         # What some part lacks, the whole lacks: rows of the first part alone would speak of other rows.
@@ -188,7 +198,7 @@ def place_scores(exp: Experience, score: Tensor) -> Experience:
     scored = ~score.isnan()
     last = exp.last
     index = torch.arange(exp.tokens.shape[1], device=exp.tokens.device)
-    last_real = index == (exp.lengths - 1).clamp(min=0)[:, None]
+    last_real = index == exp.ends[:, None]
     earner = torch.where(last.any(-1, keepdim=True), last, last_real)  # [B, T]
     reward = torch.where(earner, score.nan_to_num(nan=0.0)[:, None], torch.zeros(()))
     return replace(exp, reward=reward, scored=scored, action=exp.action & scored[:, None])

@@ -37,7 +37,7 @@ def states_before(hidden: Tensor, action: Tensor) -> Tensor:
 
 def states_at_end(hidden: Tensor, exp: Experience) -> Tensor:
     """Hidden states `[B, H]` of the last real token of each row: the row as a whole has been read."""
-    return hidden[torch.arange(len(exp), device=hidden.device), (exp.lengths - 1).clamp(min=0)]
+    return hidden[torch.arange(len(exp), device=hidden.device), exp.ends]
 
 
 def scatter(values: Tensor, action: Tensor) -> Tensor:
@@ -80,11 +80,12 @@ def _read_once(
 def shared_prompts(exp: Experience) -> tuple[Tensor, Tensor, Tensor] | None:
     """The prompts that neighbouring rows of a group share; None where fewer than half the rows share any.
 
-    A prompt is what comes before the first action token. Returns the rows `[P]` that bring a new one, which
+    A prompt is what comes before the first action token; batches with pads on the left are not looked into.
+    Returns the rows `[P]` that bring a new one, which
     of these each row `[B]` has, and the length `[B]` of each row's prompt.
     """
     start = torch.where(exp.action.any(-1), exp.action.int().argmax(-1), 0)  # [B]
-    if len(exp) < 2 or bool((start == 0).any()):
+    if len(exp) < 2 or bool((start == 0).any()) or not bool(exp.mask[:, 0].all()):
         return None
     columns = torch.arange(exp.tokens.shape[1], device=exp.tokens.device)
     equal = (exp.tokens[1:] == exp.tokens[:-1]) | (columns >= start[1:, None])

@@ -13,12 +13,6 @@ FROZEN = "the copy's weights take no gradient, so what it says has none"
 EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
     "framework/feedtune/experience.py": {
         (
-            "Experience._widened.resize",
-            "value[:, :width] if width <= old else pad(value, [*tail, 0, width - old])"
-            " -> pad(value, [*tail, 0, width - old])",
-        ): "a negative pad cuts",
-        ("Experience._widened.resize", "width <= old -> width < old"): "a pad of 0 columns is a copy",
-        (
             "from_rows",
             "max((len(row) for row in rows), default=1) -> max((len(row) for row in rows), default=0)",
         ): "`or 1` follows",

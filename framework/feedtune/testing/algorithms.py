@@ -14,6 +14,7 @@ give is compared whole: loss, gradients, metrics and the algorithm's own state.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -112,6 +113,12 @@ def random_rollout(seed: int, groups: int, group_size: int) -> Experience:
     return exp.with_(greedy=greedy.repeat_interleave(group_size))
 
 
+def right_aligned(exp: Experience) -> Experience:
+    """The same rows with their pads in front."""
+    rows = [exp[row : row + 1].trim() for row in range(len(exp))]
+    return Experience.cat([row.padded(exp.tokens.shape[1] - row.tokens.shape[1], 0) for row in rows])
+
+
 def nudge(module: nn.Module, seed: int, size: float) -> None:
     """Move every trainable weight by a random amount: a step that nobody asked for."""
     random = torch.Generator().manual_seed(seed)
@@ -201,10 +208,16 @@ class AlgorithmSuite(ABC):
     def test_pads_leave_no_trace(self) -> None:
         for seed in self.seeds:
             exp = self.rollout(seed)
-            wide = exp._widened(exp.tokens.shape[1] + 3)
-            for pad in (0, VOCABULARY - 1):
+            for pad, (left, right) in itertools.product((0, VOCABULARY - 1), ((0, 3), (2, 0), (1, 2))):
+                wide = exp.padded(left, right)
                 dirty = replace(wide, tokens=torch.where(wide.mask, wide.tokens, pad))
-                self.same(self.outcome(dirty), self.outcome(exp), f"pads of token {pad}")
+                what = f"{left} pads of token {pad} on the left, {right} on the right"
+                self.same(self.outcome(dirty), self.outcome(exp), what)
+
+    def test_rows_may_be_aligned_at_either_end(self) -> None:
+        for seed in self.seeds:
+            exp = self.rollout(seed)
+            self.same(self.outcome(right_aligned(exp)), self.outcome(exp), "rows aligned at their ends")
 
     def test_rows_may_stand_in_any_order(self) -> None:
         for seed in self.seeds:

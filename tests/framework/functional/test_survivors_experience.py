@@ -10,7 +10,7 @@ import torch
 
 from feedtune import scoring
 from feedtune.completion import complete
-from feedtune.experience import Experience, from_rows
+from feedtune.experience import Experience, from_rows, place_scores
 from feedtune.policy import Policy
 from feedtune.references import FrozenCopy
 from feedtune.scoring import score_actions, shared_prompts, states_at_end
@@ -56,6 +56,20 @@ def test_columns_of_columns_are_widened_along_tokens() -> None:
     joined = Experience.cat(parts).extra["hidden"]
     assert joined.shape == (2, 3, 4)
     assert joined.sum(-1).tolist() == [[4, 4, 0], [4, 4, 4]]
+
+
+def test_pads_in_front_are_trimmed_too() -> None:
+    exp = from_rows([[1, 2], [1, 2, 3]], [[F, T], [F, T, T]], scores=[1.0, 2.0])
+    wide = exp.padded(2, 1)
+    assert wide.tokens.tolist() == [[0, 0, 1, 2, 0, 0], [0, 0, 1, 2, 3, 0]]
+    assert wide.ends.tolist() == [3, 4]
+    for name, value in wide.trim().tensors().items():
+        assert torch.equal(value, exp.tensors()[name]), name
+
+
+def test_a_score_lands_on_the_last_token_wherever_the_row_stands() -> None:
+    exp = from_rows([[1, 2], [1, 2]], [[F, F], [F, T]]).padded(1, 1)
+    assert place_scores(exp, torch.tensor([3.0, 4.0])).reward.tolist() == [[0, 0, 3, 0], [0, 0, 4, 0]]
 
 
 def test_one_part_is_the_whole() -> None:

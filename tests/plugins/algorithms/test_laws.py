@@ -40,6 +40,7 @@ class TestEveryCard(AlgorithmSuite):
 
 SEEDED = (
     "test_pads_leave_no_trace",
+    "test_rows_may_be_aligned_at_either_end",
     "test_rows_may_stand_in_any_order",
     "test_micro_batches_add_up",
     "test_a_row_without_a_score_is_as_good_as_absent",

@@ -229,7 +229,7 @@ def test_a_row_that_is_not_scored_is_as_good_as_absent(world: Any, name: str) ->
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))
 def test_pads_and_their_content_change_nothing(world: Any, name: str) -> None:
     exp = world.experience([3, 0])
-    wide = exp._widened(6)
+    wide = exp.padded(0, 6 - exp.tokens.shape[1])
     dirty = replace(wide, tokens=torch.where(wide.mask, wide.tokens, 2))  # pad == end of text
     one, other = outcome(world, build(name), exp), outcome(world, build(name), dirty)
     for key, value in one.items():

@@ -487,10 +487,10 @@ def test_the_order_of_pairs_and_of_rows_within_them_changes_nothing(
 
 @every_algorithm
 def test_pads_change_nothing(world: Any, make: Callable[[], Algorithm]) -> None:
-    """More of them, of whatever token."""
+    """More of them on either side, of whatever token."""
 
     def padded(exp: Experience) -> Experience:
-        wide = exp._widened(exp.tokens.shape[1] + 3)
+        wide = exp.padded(2, 3)
         return replace(wide, tokens=torch.where(wide.mask, wide.tokens, 2))
 
     Found(world, make, batch(world), padded).same_as(Found(world, make, batch(world)))
