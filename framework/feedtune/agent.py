@@ -47,7 +47,7 @@ class Agent:
         seed: everything that is drawn depends on it.
 
     Raises:
-        UserError: the algorithm needs what no collector is here to supply, or refuses the decoding.
+        UserError: the algorithm needs what no collector is here to supply, or refuses decoding or buffer.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Agent:
         self.decoding = decoding or Decoding()
         if algorithm.on_policy and self.decoding.warped:
             raise UserError(f"{type(algorithm).__name__} learns from the policy's own distribution only")
+        algorithm.check_steps(1 if buffer is None else buffer.steps(episodes))
         self.algorithm, self.buffer, self.episodes, self.seed = algorithm, buffer, episodes, seed
         self.policy = algorithm.build_policy(make_backbone)
         algorithm.setup(self.policy)

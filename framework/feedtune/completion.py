@@ -9,6 +9,7 @@ import torch
 from feedtune.contracts import Reference
 from feedtune.experience import Experience
 from feedtune.policy import Policy
+from feedtune.profiling import timed
 from feedtune.scoring import head_values, score_actions
 
 SUPPLIES = frozenset({"reference", "old_logp", "values"})
@@ -34,7 +35,8 @@ def complete(
             that they can serve as the old ones.
     """
     if "reference" in needs and reference is not None:
-        exp = replace(exp, ref_logp=reference.logp(exp))
+        with timed("reference"):
+            exp = replace(exp, ref_logp=reference.logp(exp))
     if "old_logp" in needs and sampler_exact:
         exp = replace(exp, old_logp=exp.sampler_logp)
     wants_logp = "old_logp" in needs and exp.old_logp is None

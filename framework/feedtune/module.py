@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import math
-import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from feedtune.errors import UserError, nearest
 from feedtune.experience import Experience
 from feedtune.metrics import EpochMetrics
 from feedtune.policy import Policy
+from feedtune.profiling import Stopwatch, timing
 from feedtune.randomness import global_rng_state, set_global_rng_state
 from feedtune.references import reference_of
 from feedtune.rollout import RolloutLoader
@@ -42,6 +42,8 @@ class TuningModule(lightning.LightningModule):
         parameter_groups: options by the name of a policy's part, such as `{"value": {"lr": 1e-3}}`.
         init_heads: gives the policy's heads their first weights; null leaves them at 0.
         seed: everything drawn in training depends on it.
+        profile: whether each epoch's metrics say how many seconds each part of it took
+            (`feedtune.profiling`). A GPU is then waited for between the parts, which costs a little.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class TuningModule(lightning.LightningModule):
         parameter_groups: Mapping[str, Mapping[str, Any]] | None = None,
         init_heads: Callable[[Policy], None] | None = None,
         seed: int = 0,
+        profile: bool = False,
     ) -> None:
         super().__init__()
         _check_on_policy(algorithm, collector, buffer)
@@ -86,7 +89,7 @@ class TuningModule(lightning.LightningModule):
             None
         )  # told "collect" and "update" (progress bars)
         self._resumed: dict[str, Any] | None = None
-        self._epoch_began = 0.0
+        self.profile, self.stopwatch = profile, Stopwatch()
 
     # Data: one Lightning epoch = one trip through the loader
 
@@ -110,6 +113,7 @@ class TuningModule(lightning.LightningModule):
             accumulate=self.trainer.accumulate_grad_batches,
             sum_over_ranks=lambda totals: sum_over_ranks(totals.to(self.device, torch.float32)),
         )
+        self.algorithm.check_steps(math.ceil(self.loader.steps / self.loader.accumulate))
 
     def train_dataloader(self) -> RolloutLoader:
         """The rollout loader."""
@@ -123,17 +127,17 @@ class TuningModule(lightning.LightningModule):
 
         Lightning draws batches outside its precision context and in training mode; both are set here.
         """
-        started = time.perf_counter()
         self.on_phase("collect")
-        was_training = self.training
-        self.eval()
-        with self.trainer.precision_plugin.forward_context():
-            rollout = self.collector.collect(items, self.policy, generator)
-            exp = self._complete(rollout.experience.to(self.device))
-            exp, prepared = self.algorithm.prepare(exp, self.policy)
-        self.train(was_training)
+        with self.stopwatch.part("prepare"), timing(self.stopwatch):
+            was_training = self.training
+            self.eval()
+            with self.trainer.precision_plugin.forward_context():
+                rollout = self.collector.collect(items, self.policy, generator)
+                exp = self._complete(rollout.experience.to(self.device))
+                exp, prepared = self.algorithm.prepare(exp, self.policy)
+            self.train(was_training)
         self.metrics.add({**rollout.metrics, **prepared}, weight=len(exp))
-        self.metrics.add({"perf/rollout_seconds": time.perf_counter() - started})
+        self.stopwatch.now.collected += float(rollout.experience.action.sum())
         self.epoch_records.extend(rollout.records)
         self.on_phase("update")
         return exp
@@ -154,6 +158,8 @@ class TuningModule(lightning.LightningModule):
 
     def training_step(self, batch: Experience, batch_idx: int) -> Tensor:
         """The loss of one minibatch; Lightning's division by micro-batches and ranks cancels."""
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.stopwatch.now.trained += batch.step_tokens or 0.0  # of the whole step
         loss = self.algorithm.loss(batch, self.policy)
         self._check_finite(loss)
         self.metrics.add(loss.metrics, weight=len(batch))
@@ -206,29 +212,28 @@ class TuningModule(lightning.LightningModule):
     # Metrics: one row an epoch
 
     def on_train_epoch_start(self) -> None:
-        """Start the clock."""
-        self._epoch_began = time.perf_counter()
+        """Whatever happens between here and the epoch's end is learning, but for marked parts."""
+        self.stopwatch.switch("update")
 
     def finish_epoch(self) -> dict[str, float]:
-        """The epoch's means, over all ranks. Callbacks that need them call this first; it counts once."""
+        """The epoch's means, over all ranks. Callbacks that need them call this first; it counts once.
+
+        An epoch's seconds (those of rank 0) last from here to here: what follows the row, such as writing it
+        and the epoch's checkpoint, is part of the next one's, so that the rows add up to the whole run but
+        for what follows its last row.
+        """
         if self.epoch_metrics is not None:
             return self.epoch_metrics
-        seconds = time.perf_counter() - self._epoch_began
-        means = self.metrics.means()
-        rollout = means.get("perf/rollout_seconds", 0.0) * (
-            self.loader.plan.collections if self.loader else 1
-        )
-        means |= {
-            "perf/epoch_seconds": seconds,
-            "perf/rollout_seconds": rollout,
-            "perf/update_seconds": max(0.0, seconds - rollout),
-        }
-        self.epoch_metrics = means
-        return means
+        means = self.metrics.means()  # a GPU is waited for here: it is still busy with the update
+        self.epoch_metrics = means | self.stopwatch.lap().metrics(by_part=self.profile)
+        self.stopwatch.switch("other")
+        return self.epoch_metrics
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means to every logger and begin anew. Runs after the callbacks' own."""
-        self.log_dict(self.finish_epoch(), rank_zero_only=True)
+        means = self.finish_epoch()
+        self.stopwatch.switch("logging")  # and all else until the next epoch, but checkpoints
+        self.log_dict(means, rank_zero_only=True)
         self.metrics.clear()
         self.epoch_metrics, self.epoch_records = None, []
 
@@ -241,6 +246,13 @@ class TuningModule(lightning.LightningModule):
             self._resumed = None
         gc.collect()
         gc.freeze()  # the task's rows stay; looking through them at every collection costs more than a step
+        if self.profile and self.device.type != "cpu":
+            self.stopwatch.wait = torch.accelerator.synchronize
+        self.stopwatch.start("update")  # a run that goes on within an epoch does not begin it anew
+
+    def on_train_end(self) -> None:
+        """Stop the clock."""
+        self.stopwatch.stop()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the loader's place and the generators of every rank; leave out weights that can be rebuilt.
@@ -253,6 +265,7 @@ class TuningModule(lightning.LightningModule):
             "loader": self.loader.state_dict() if self.loader else {},
             "rng": global_rng_state(),
             "metrics": self.metrics.state_dict(),
+            "stopwatch": self.stopwatch.state_dict(),
             "records": [dict(record) for record in self.epoch_records],
         }
         checkpoint["feedtune"] = {"ranks": gather_objects(own), "seed": self.seed}
@@ -273,6 +286,7 @@ class TuningModule(lightning.LightningModule):
         if self.loader is not None:
             self.loader.load_state_dict(mine["loader"])
         self.metrics.load_state_dict(mine["metrics"])
+        self.stopwatch.load_state_dict(mine["stopwatch"])
         self.epoch_records = list(mine["records"])
         self._resumed = state
 

@@ -75,7 +75,8 @@ class Policy(nn.Module):
 
         In float32, or float64 where the backbone is: log-softmax is never taken in half precision.
         """
-        return at_least_float32(self.backbone.unembed(hidden)) / self.temperature
+        logits = at_least_float32(self.backbone.unembed(hidden))
+        return logits if self.temperature == 1 else logits / self.temperature
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Trainable parameters by name of the part, so that heads can have their own learning rate."""

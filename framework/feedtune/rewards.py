@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from feedtune.contracts import RewardSource, Sample, Scores, as_scores
 from feedtune.errors import UserError
+from feedtune.profiling import timed
 
 
+@timed("reward")
 def score_samples(reward: RewardSource, samples: Sequence[Sample]) -> Scores:
     """The source's scores of these samples, checked. In messages it is called by its `label`, if it has one.
 

@@ -18,6 +18,11 @@ from feedtune.contracts import State
 from feedtune.errors import UserError
 from feedtune.functional import chosen_logp
 from feedtune.policy import Policy
+from feedtune.profiling import timed
+
+CROWD = 7 / 8
+"""Rows that are over leave the batch when no more than this share of it goes on: leaving means copying the
+state of all that stay, which costs more than a few rows too many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +79,11 @@ def draw(logits: Tensor, uniforms: Tensor) -> Tensor:
     >>> draw(torch.tensor([[0.0, 0.0, -torch.inf]]), torch.tensor([0.7]))
     tensor([1])
     """
-    cdf = logits.double().softmax(-1).cumsum(-1)  # [B, V]
-    points = uniforms.double().unsqueeze(-1) * cdf[:, -1:]
-    found = torch.searchsorted(cdf, points, right=True).squeeze(-1)
-    columns = torch.arange(logits.shape[-1], device=logits.device)
-    last_possible = torch.where(logits > -torch.inf, columns, 0).amax(-1)
-    return torch.minimum(found, last_possible)
+    cdf = logits.softmax(-1).cumsum(-1, dtype=torch.float64)  # [B, V]
+    total = cdf[:, -1:]
+    below = torch.nextafter(total, torch.zeros_like(total))  # at the total itself nothing would be found
+    points = torch.minimum(uniforms.double().unsqueeze(-1) * total, below)
+    return torch.searchsorted(cdf, points, right=True).squeeze(-1)
 
 
 def warp(logits: Tensor, decoding: Decoding, said: Tensor | None = None) -> Tensor:
@@ -174,6 +178,7 @@ class Speaker:
         return self._last[rows], None if self._said is None else self._said[rows]
 
 
+@timed("sampling")
 @torch.no_grad()
 def sample(
     policy: Policy,
@@ -212,24 +217,25 @@ def sample(
     out_logp = torch.zeros(count, max_new_tokens, device=device)
     lengths = torch.full((count,), max_new_tokens, device=device)
     ended = torch.zeros(count, dtype=torch.bool, device=device)
-    alive = torch.arange(count, device=device)  # rows still in the batch
+    present = torch.arange(count, device=device)  # rows in the batch, those just over among them
     for step in range(max_new_tokens):
-        chosen, logp = speaker.choose(uniforms[alive, step])  # [A]
-        out_tokens[alive, step] = chosen
-        out_logp[alive, step] = logp.to(out_logp.dtype)
+        chosen, logp = speaker.choose(uniforms[present, step])  # [A]
+        out_tokens[present, step] = chosen
+        out_logp[present, step] = logp.to(out_logp.dtype)
+        speaks = ~ended[present]
         if on_token is not None:
-            on_token(alive, chosen)
+            on_token(present[speaks], chosen[speaks])
         over = torch.isin(chosen, ends)
         if stopped is not None:
-            over = over | _stopped_rows(out_tokens[alive, : step + 1], stopped)
-        ended[alive[over]] = True
-        lengths[alive[over]] = step + 1
-        if bool(over.all()) or step == max_new_tokens - 1:
+            over = over | _stopped_rows(out_tokens[present, : step + 1], stopped)
+        lengths[present[over & speaks]] = step + 1
+        ended[present[over]] = True
+        left = (~ended[present]).nonzero().squeeze(-1)
+        if len(left) == 0 or step == max_new_tokens - 1:
             break
-        if bool(over.any()):
-            keep = (~over).nonzero().squeeze(-1)
-            alive, chosen = alive[keep], chosen[keep]
-            speaker.keep(keep)
+        if len(left) <= CROWD * len(present):
+            present, chosen = present[left], chosen[left]
+            speaker.keep(left)
         speaker.read(chosen[:, None])
     return _responses(out_tokens, out_logp, lengths, ended)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from feedtune.errors import UserError
 from feedtune.experience import Experience, from_rows
 from feedtune.policy import Policy
+from feedtune.profiling import timed
 from feedtune.sampling import Decoding, Speaker, pad_right
 from feedtune.text.codec import Codec
 from feedtune.text.tokenizer_facts import encode
@@ -150,6 +151,7 @@ class Talk:
         self.device = next(policy.parameters()).device
         self._speaker: Speaker | None = None
 
+    @timed("sampling")
     @torch.no_grad()
     def turn(self, rows: Sequence[Transcript]) -> None:
         """Everybody speaks one turn; rows that have finished theirs wait. The same rows until `keep`."""

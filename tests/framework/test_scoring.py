@@ -69,12 +69,14 @@ def gradients(policy: Policy, exp: Experience, entropy_gradient: bool) -> tuple[
 
 @pytest.mark.parametrize("entropy_gradient", [False, True])
 @pytest.mark.parametrize("rows_at_once", [1, 3, 8])
+@pytest.mark.parametrize("kept", [0, 9])
 def test_chunks_change_neither_values_nor_gradients(
     backbone: Backbone,
     exp: Experience,
     monkeypatch: pytest.MonkeyPatch,
     entropy_gradient: bool,
     rows_at_once: int,
+    kept: int,
 ) -> None:
     policy = Policy(backbone.train(), temperature=0.7)
     whole = gradients(policy, exp, entropy_gradient)
@@ -82,8 +84,11 @@ def test_chunks_change_neither_values_nor_gradients(
     plain = policy.action_logits
     monkeypatch.setattr(policy, "action_logits", lambda h: sizes.append(len(h)) or plain(h))
     monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", rows_at_once * backbone.vocab_size)
+    monkeypatch.setattr(scoring, "ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(scoring, "LOGITS_KEPT", kept * backbone.vocab_size)
     chunked = gradients(policy, exp, entropy_gradient)
     assert max(sizes) == rows_at_once  # 9 action tokens, never more at a time
+    assert sum(sizes) == (9 if kept == 9 else 18)  # those that are not kept are made again
     for one, other in zip(whole, chunked, strict=True):
         torch.testing.assert_close(one, other)
 

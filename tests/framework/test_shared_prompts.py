@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from feedtune import scoring
+from feedtune import reading
 from feedtune.contracts import Backbone
 from feedtune.experience import Experience, from_rows
 from feedtune.policy import Policy
-from feedtune.scoring import head_values, score_actions, shared_prompts
+from feedtune.reading import shared_prompts
+from feedtune.scoring import head_values, score_actions
 
 T, F = True, False
 
@@ -27,16 +28,15 @@ def exp() -> Experience:
 
 
 def read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "shared_prompts", lambda exp: None)
+    monkeypatch.setattr(reading, "shared_prompts", lambda exp: None)
 
 
 def test_what_is_shared(exp: Experience) -> None:
     found = shared_prompts(exp)
     assert found is not None
-    firsts, which, start = found
-    assert firsts.tolist() == [0, 3]
-    assert which.tolist() == [0, 0, 0, 1, 1]
-    assert start.tolist() == [3, 3, 3, 1, 1]
+    assert found.first.tolist() == [0, 3]
+    assert found.which.tolist() == [0, 0, 0, 1, 1]
+    assert found.length.tolist() == [3, 3, 3, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,9 @@ def test_scores_are_those_of_whole_rows(
     whole = score_actions(policy, exp)
     torch.testing.assert_close(shared.logp, whole.logp, atol=1e-5, rtol=0)
     torch.testing.assert_close(shared.entropy, whole.entropy, atol=1e-5, rtol=0)
-    torch.testing.assert_close(shared.hidden[exp.mask], whole.hidden[exp.mask], atol=1e-5, rtol=1e-5)
+    columns = torch.arange(exp.tokens.shape[1])
+    asked = exp.mask & (columns >= torch.tensor([3, 3, 3, 1, 1])[:, None] - 1)  # from a prompt's last
+    torch.testing.assert_close(shared.hidden[asked], whole.hidden[asked], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(
         head_values(policy, "value", going_on, shared.hidden)[1],
         head_values(policy, "value", going_on, whole.hidden)[1],

@@ -27,4 +27,5 @@ class PeriodicEvaluation(Callback):
         epoch = trainer.current_epoch + 1
         if epoch % self.every == 0 or epoch == trainer.max_epochs:
             module.on_phase("evaluate")
-            module.metrics.add(self.evaluate(module))
+            with module.stopwatch.part("evaluation"):
+                module.metrics.add(self.evaluate(module))

@@ -37,16 +37,19 @@ class MetricsCSV(Callback):
         """Write the epoch's row; the whole file again, for an epoch may bring new columns."""
         assert isinstance(module, TuningModule)
         means = module.finish_epoch()
-        if not _begins(trainer):
-            return
-        self.rows.append({"epoch": trainer.current_epoch, **means})
+        if _begins(trainer):
+            with module.stopwatch.part("logging"):
+                self.rows.append({"epoch": trainer.current_epoch, **means})
+                self._write(_path(trainer))
+
+    def _write(self, path: Path) -> None:
         columns = ["epoch", *sorted({name for row in self.rows for name in row} - {"epoch"})]
-        partial = _path(trainer).with_suffix(".partial")
+        partial = path.with_suffix(".partial")
         with partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
             writer.writerows({k: _cell(v) for k, v in row.items()} for row in self.rows)
-        partial.replace(_path(trainer))
+        partial.replace(path)
 
 
 def _path(trainer: Trainer) -> Path:
@@ -88,7 +91,8 @@ class SamplesFile(Callback):
         module.finish_epoch()
         records: list[Mapping[str, Any]] = module.epoch_records
         if records and _begins(trainer):
-            with (Path(trainer.default_root_dir) / "samples.jsonl").open("a") as file:
+            path = Path(trainer.default_root_dir) / "samples.jsonl"
+            with module.stopwatch.part("logging"), path.open("a") as file:
                 file.writelines(
                     json.dumps(_as_json({"epoch": trainer.current_epoch, **r}), ensure_ascii=False) + "\n"
                     for r in records

@@ -88,6 +88,10 @@ class Progress(Callback):
         if not trainer.is_global_zero:
             return
         assert isinstance(module, TuningModule)
+        with module.stopwatch.part("logging"):
+            self._advance(trainer, module)
+
+    def _advance(self, trainer: Trainer, module: TuningModule) -> None:
         self.done += 1
         if self.bar is not None:
             self.bar.update(self.task, advance=1, numbers=_numbers(module))

@@ -10,6 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from feedtune.errors import UserError
+from feedtune.module import TuningModule
 
 
 class SaveLast(Checkpoint):
@@ -32,16 +33,18 @@ class SaveLast(Checkpoint):
         step = trainer.global_step
         if self.every_steps and step != self._last_step and step % self.every_steps == 0:
             self._last_step = step
-            self._save(trainer)
+            self._save(trainer, module)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
         if epoch % self.every_epochs == 0 or epoch == trainer.max_epochs or trainer.should_stop:
-            self._save(trainer)
+            self._save(trainer, module)
 
-    def _save(self, trainer: Trainer) -> None:
+    def _save(self, trainer: Trainer, module: LightningModule) -> None:
+        assert isinstance(module, TuningModule)
         folder = Path(trainer.default_root_dir) / "checkpoints"
         beside = folder / "last.ckpt.partial"
-        trainer.save_checkpoint(beside, weights_only=False)
-        if trainer.is_global_zero:
-            os.replace(beside, folder / "last.ckpt")  # noqa: PTH105 - atomic, that is the point
+        with module.stopwatch.part("checkpoint"):
+            trainer.save_checkpoint(beside, weights_only=False)
+            if trainer.is_global_zero:
+                os.replace(beside, folder / "last.ckpt")  # noqa: PTH105 - atomic, that is the point

@@ -15,7 +15,7 @@ from feedtune.functional.bellman import (
 )
 from feedtune.functional.groups import peer_deviation, peer_mean, peers_differ
 from feedtune.functional.kl import adapt_coefficient, k1, k2, k3
-from feedtune.functional.logprobs import chosen_logp, entropy
+from feedtune.functional.logprobs import chosen_logp, chosen_logp_and_entropy
 from feedtune.functional.masked import masked_mean, whiten
 from feedtune.functional.preferences import (
     best_of_groups,
@@ -46,6 +46,7 @@ __all__ = [
     "best_of_groups",
     "capped_weight_loss",
     "chosen_logp",
+    "chosen_logp_and_entropy",
     "chosen_value",
     "clipped_surrogate",
     "clipped_value_loss",
@@ -53,7 +54,6 @@ __all__ = [
     "double_value",
     "dpo_loss",
     "dueling",
-    "entropy",
     "expectile_loss",
     "generalized_advantages",
     "hinge_loss",

@@ -33,6 +33,7 @@ TOP_LEVEL: Mapping[str, Any] = {
     "parameter_groups": Mapping[str, Mapping[str, Any]] | None,
     "trust": list[str],
     "report": bool,
+    "profile": bool,
     "evaluation": EvaluationOptions | Mapping[str, Any],
 }
 """Types of the values in conf/train.yaml that configure no target."""
@@ -114,7 +115,10 @@ def assemble(config: DictConfig, codec: Codec | None = None) -> Assembly:
     """
     seed_everything(config.seed, verbose=False)
     task: Task = build(config.task, "task")
-    rows = task.load("train")
+    try:
+        rows = task.load("train")
+    except UserError as error:
+        raise UserError(said_of_origin(config, str(error))) from error
     if not rows:
         raise UserError("task: there are no training rows")
     export = export_named(config)
@@ -132,6 +136,7 @@ def assemble(config: DictConfig, codec: Codec | None = None) -> Assembly:
         parameter_groups=to_plain(config.parameter_groups) or {},
         init_heads=partial(load_heads, export=export) if export else None,
         seed=config.seed,
+        profile=config.profile,
     )
     return Assembly(module, codec, reward, task, EvaluationOptions(**to_plain(config.evaluation)))
 

@@ -59,6 +59,8 @@ def train(
         signal.signal(signal.SIGINT, signal.default_int_handler)
         raise Interrupted(_how_to_go_on(folder)) from None
     parts.module.check_weights()
+    if config.profile and parts.module.stopwatch.laps and trainer.is_global_zero:
+        Console().print(parts.module.stopwatch.table())
     if trainer.is_global_zero and not _is_rehearsal(trainer):
         save(parts.module.policy, parts.codec, folder / "export", chat=parts.chat)
     return {name: float(value) for name, value in trainer.logged_metrics.items()}

@@ -8,16 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feedtune.checks import check_not_negative, check_positive, check_unit
+from feedtune.checks import check_not_negative, check_positive, check_unit, check_used
 from feedtune.contracts import Algorithm, Backbone, Loss
 from feedtune.errors import UserError
 from feedtune.experience import Experience
 from feedtune.functional import chosen_logp, chosen_value, conservative_gap, expectile_loss, q_targets
 from feedtune.policy import Policy, at_least_float32
-from feedtune.scoring import head_values, read, states_before
+from feedtune.reading import read
+from feedtune.scoring import head_values, states_before
 from feedtune_plugins.algorithms.targets import TargetNetwork
 
 Q_HEADS = ("q1", "q2")
+MAX_WEIGHT = 100.0
 
 
 def two_q_values(heads: nn.ModuleDict, hidden: Tensor) -> Tensor:
@@ -78,7 +80,7 @@ class ILQL(Algorithm):
         conservative: weight of CQL, at least 0.
         imitation: weight of imitation, at least 0.
         awac_beta: at least 0; 0 imitates every token alike, higher prefers tokens better than V.
-        max_weight: the largest w, above 0; null: no bound.
+        max_weight: of awac_beta above 0: the largest w, above 0 (inf: no bound); null: 100.
         beta: of the acting rule softmax(log pi + beta (min Q - V)), at least 0.
         temperature: divides the logits of pi, above 0.
     """
@@ -92,7 +94,7 @@ class ILQL(Algorithm):
         conservative: float = 0.1,
         imitation: float = 1.0,
         awac_beta: float = 0.0,
-        max_weight: float | None = 100.0,
+        max_weight: float | None = None,
         beta: float = 1.0,
         temperature: float = 1.0,
     ) -> None:
@@ -107,8 +109,12 @@ class ILQL(Algorithm):
         check_positive("algorithm.temperature", temperature)
         if max_weight is not None:
             check_positive("algorithm.max_weight", max_weight)
+        check_used("algorithm.max_weight", max_weight, awac_beta > 0, "algorithm.awac_beta above 0")
+        if awac_beta and not imitation:
+            raise UserError("algorithm.awac_beta: with algorithm.imitation=0 nothing is imitated; leave it 0")
         self.gamma, self.expectile, self.conservative = gamma, expectile, conservative
-        self.imitation, self.awac_beta, self.max_weight = imitation, awac_beta, max_weight
+        self.imitation, self.awac_beta = imitation, awac_beta
+        self.max_weight = MAX_WEIGHT if max_weight is None else max_weight
         self.beta, self.temperature = beta, temperature
         self.target = target
 

@@ -8,13 +8,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from feedtune.checks import check_choice, check_not_negative, check_unit
+from feedtune.checks import check_choice, check_not_negative, check_unit, check_used
 from feedtune.contracts import Algorithm, Backbone, Loss
 from feedtune.errors import UserError
 from feedtune.experience import Experience
 from feedtune.functional import chosen_value, conservative_gap, double_value, q_targets, soft_value
 from feedtune.policy import Policy
-from feedtune.scoring import read, scatter, states_at_end, states_before
+from feedtune.reading import read
+from feedtune.scoring import scatter, states_at_end, states_before
 from feedtune_plugins.algorithms.acting import Acting, LinearEpsilon
 from feedtune_plugins.algorithms.q_policies import PriorPolicy, QPolicy, q_values
 from feedtune_plugins.algorithms.targets import TargetNetwork
@@ -31,11 +32,11 @@ class QLearning(Algorithm):
         acting: how tokens are drawn.
         gamma: discount in [0, 1] per action token.
         backup: V(s'). "max": max_a Q_target (Watkins 1989; Mnih et al. 2015); "double": Q_target of the token
-            that Q prefers (van Hasselt et al. 2016); "soft": temperature logsumexp(Q_target / temperature)
-            with the acting temperature (Haarnoja et al. 2017).
-        prior: what "soft" weighs tokens with: "uniform" weighs each 1 (maximum entropy), "reference" by the
-            policy's own language model as it is when training begins; it then acts by
-            prior exp(Q / temperature) / Z.
+            that Q prefers (van Hasselt et al. 2016; it wants a `target`); "soft": temperature
+            logsumexp(Q_target / temperature) with the acting temperature (Haarnoja et al. 2017).
+        prior: of "soft", what tokens are weighed with: "uniform", each 1 (maximum entropy), or "reference",
+            the policy's own language model as it is when training begins; it then acts by
+            prior exp(Q / temperature) / Z. null: uniform.
         n_step: rewards that a target sums before it reads V, uncorrected; at least 1.
         dueling: Q = V + A - mean A from two heads (Wang et al. 2016), not one.
         conservative: weight of logsumexp Q - Q(a) (CQL, Kumar et al. 2020), at least 0. Higher trusts what
@@ -53,7 +54,7 @@ class QLearning(Algorithm):
         acting: Acting,
         gamma: float = 1.0,
         backup: Backup = "max",
-        prior: Prior = "uniform",
+        prior: Prior | None = None,
         n_step: int = 1,
         dueling: bool = False,
         conservative: float = 0.0,
@@ -63,14 +64,17 @@ class QLearning(Algorithm):
         super().__init__()
         check_unit("algorithm.gamma", gamma)
         check_choice("algorithm.backup", backup, get_args(Backup))
-        check_choice("algorithm.prior", prior, get_args(Prior))
+        if prior is not None:
+            check_choice("algorithm.prior", prior, get_args(Prior))
+        check_used("algorithm.prior", prior, backup == "soft", "algorithm.backup=soft")
         check_choice("algorithm.aggregation", aggregation, get_args(Aggregation))
         check_not_negative("algorithm.conservative", conservative)
         if n_step < 1:
             raise UserError(f"algorithm.n_step: expected at least 1, got {n_step}")
         self.acting = acting
-        _check_backup(backup, prior, n_step, self.acting)
-        self.gamma, self.backup, self.prior, self.n_step = gamma, backup, prior, n_step
+        _check_backup(backup, n_step, self.acting, target)
+        self.gamma, self.backup, self.n_step = gamma, backup, n_step
+        self.prior: Prior = prior or "uniform"
         self.dueling, self.conservative, self.aggregation = dueling, conservative, aggregation
         self.target = target
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
@@ -146,7 +150,7 @@ class QLearning(Algorithm):
             self.target.follow(policy)
 
 
-def _check_backup(backup: Backup, prior: Prior, n_step: int, acting: Acting) -> None:
+def _check_backup(backup: Backup, n_step: int, acting: Acting, target: TargetNetwork | None) -> None:
     """Refuse parts that contradict one another."""
     if backup == "soft" and acting.temperature == 0:
         raise UserError("algorithm.acting.temperature: algorithm.backup=soft needs a number above 0, got 0")
@@ -155,8 +159,11 @@ def _check_backup(backup: Backup, prior: Prior, n_step: int, acting: Acting) -> 
             f"algorithm.n_step: with algorithm.backup=soft expected 1, got {n_step}: "
             "the rewards in between would lack their entropy"
         )
-    if prior == "reference" and backup != "soft":
-        raise UserError(f"algorithm.prior: reference needs algorithm.backup=soft, got {backup}")
+    if backup == "double" and target is None:
+        raise UserError(
+            "algorithm.backup: double without algorithm.target is max, for Q then judges its own choice; "
+            "choose max, or give a target"
+        )
 
 
 def _mean(values: Tensor) -> Tensor:

@@ -26,17 +26,61 @@ from feedtune_plugins.backbones.parts import ZeroHead, zero_head
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values of a layer, `[B, heads, past, size]`. The first chunk is kept as it is, not copied."""
+    """Keys and values of a layer, `[B, heads, past, size]`.
+
+    The first chunk is kept as it is, not copied. Where no gradient is asked for, further ones are written
+    into room that is left behind the last, so that a token costs no copy of all before it.
+    """
+
+    ROOM = 64  # columns
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.room: tuple[Tensor, Tensor] | None = None  # what keys and values are the first columns of
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         """Append this chunk's; return all."""
-        if self.is_initialized:
+        if not self.is_initialized:
+            self.dtype, self.device = key_states.dtype, key_states.device
+            self.keys, self.values, self.is_initialized = key_states, value_states, True
+            return key_states, value_states
+        if torch.is_grad_enabled():
+            self.room = None
             return super().update(key_states, value_states, *args, **kwargs)
-        self.dtype, self.device = key_states.dtype, key_states.device
-        self.keys, self.values, self.is_initialized = key_states, value_states, True
-        return key_states, value_states
+        before = self.get_seq_length()
+        after = before + key_states.shape[-2]
+        self.room = self._room_for(after)
+        for room, states in zip(self.room, (key_states, value_states), strict=True):
+            room[:, :, before:after] = states
+        self.keys, self.values = (room[:, :, :after] for room in self.room)
+        return self.keys, self.values
+
+    def _room_for(self, columns: int) -> tuple[Tensor, Tensor]:
+        """Room for so many columns, with all keys and values so far in it."""
+        if self.room is not None and columns <= self.room[0].shape[-2]:
+            return self.room
+        assert self.keys is not None
+        assert self.values is not None
+        return _widened(self.keys, columns + self.ROOM), _widened(self.values, columns + self.ROOM)
+
+    def rows(self, rows: Tensor) -> GrowingLayer:
+        """A copy of these rows, with the room behind them."""
+        copied = GrowingLayer()
+        if self.keys is not None and self.values is not None:
+            keys, values = (part.index_select(0, rows) for part in self.room or (self.keys, self.values))
+            past = self.get_seq_length()
+            copied.update(keys[:, :, :past], values[:, :, :past])
+            copied.room = None if self.room is None else (keys, values)
+        return copied
+
+
+def _widened(old: Tensor, columns: int) -> Tensor:
+    """`[B, heads, past, size]` with room for so many columns; what stands in it is anything."""
+    new = old.new_empty(*old.shape[:2], columns, old.shape[-1])
+    new[:, :, : old.shape[-2]] = old
+    return new
 
 
 @dataclass
@@ -175,10 +219,7 @@ def _select_layer(layer: Any, rows: Tensor) -> Any:
         raise UserError(
             f"backbone: cannot select rows of a {type(layer).__name__}; expected plain keys and values"
         )
-    copied: Any = GrowingLayer()  # type: ignore[no-untyped-call]
-    if layer.keys is not None and layer.values is not None:
-        copied.update(layer.keys.index_select(0, rows), layer.values.index_select(0, rows))
-    return copied
+    return layer.rows(rows)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from feedtune.errors import UserError
 from feedtune.policy import Policy
+from feedtune.profiling import timed
 from feedtune.sampling import Decoding
 from feedtune.transcript import Talk, Transcript
 from feedtune_plugins.environments.making import TextEnv, action_of, checked_step
@@ -35,6 +36,7 @@ class Episode:
     invalid: bool = False  # closed by an action that the environment does not have
     over: bool = False
 
+    @timed("reward")
     def begin(self) -> None:
         """Reset the environment and open the transcript."""
         observation, _ = self.env.reset(seed=self.seed)
@@ -43,6 +45,7 @@ class Episode:
         except UserError as error:
             raise UserError(f"collector.env={self.name}: {error}") from error
 
+    @timed("reward")
     def act(self) -> None:
         """Hand what was said to the environment; what it answers joins the transcript if it goes on."""
         transcript = self.transcript

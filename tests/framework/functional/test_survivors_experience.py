@@ -12,8 +12,9 @@ from feedtune import scoring
 from feedtune.completion import complete
 from feedtune.experience import Experience, from_rows, place_scores
 from feedtune.policy import Policy
+from feedtune.reading import shared_prompts
 from feedtune.references import FrozenCopy
-from feedtune.scoring import score_actions, shared_prompts, states_at_end
+from feedtune.scoring import score_actions, states_at_end
 from feedtune_plugins.backbones.ngram import NGram
 
 T, F = True, False
@@ -112,7 +113,7 @@ def test_two_rows_can_share_and_half_new_prompts_are_few_enough() -> None:
     for some, firsts in ((exp[:2], [0]), (exp, [0, 2])):
         found = shared_prompts(some)
         assert found is not None
-        assert found[0].tolist() == firsts
+        assert found.first.tolist() == firsts
 
 
 def test_a_long_prompt_beside_a_long_answer() -> None:
@@ -152,7 +153,9 @@ def test_logits_are_computed_again_only_to_save_memory(
     seen: list[int] = []
     plain = policy.action_logits
     monkeypatch.setattr(policy, "action_logits", lambda hidden: seen.append(len(hidden)) or plain(hidden))
-    monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", max(1, at_once * policy.backbone.vocab_size))
+    monkeypatch.setattr(scoring, "ROWS_AT_ONCE", 1)
+    for limit in ("LOGITS_AT_ONCE", "LOGITS_KEPT"):
+        monkeypatch.setattr(scoring, limit, at_once * policy.backbone.vocab_size)
     exp = from_rows([[1, 2, 0, 1, 2]], [[F, T, T, T, T]])
     with torch.set_grad_enabled(with_gradient):
         logp = score_actions(policy, exp, with_entropy=False).logp

@@ -15,9 +15,10 @@ import feedtune
 from feedtune.contracts import Backbone
 from feedtune.experience import from_rows
 from feedtune.policy import Policy
+from feedtune.reading import read
 from feedtune.runs.export import save
 from feedtune.sampling import sample
-from feedtune.scoring import read, score_actions
+from feedtune.scoring import score_actions
 from feedtune.text.tokenizers import TrainedTokenizer
 from feedtune_plugins.algorithms import (
     ILQL,
