@@ -29,3 +29,12 @@ def check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
         raise UserError(
             f"{key}: expected one of {', '.join(choices)}, got '{value}'.{nearest(value, choices)}"
         )
+
+
+def check_used(key: str, value: object, used: bool, by: str) -> None:
+    """Refuse a value that would change nothing: `by` says what would have a use for it.
+
+    >>> check_used("algorithm.length", None, False, "algorithm.aggregation=row_sum")
+    """
+    if value is not None and not used:
+        raise UserError(f"{key}: only {by} has a use for it; leave it null")

@@ -220,6 +220,13 @@ class Algorithm(nn.Module, ABC):
     on_policy: ClassVar[bool] = False
     """Whether the loss is right only for tokens drawn from the policy's own, unwarped distribution."""
 
+    def check_steps(self, steps: int) -> None:
+        """Told how many optimiser steps follow each collection; an algorithm that cannot take them refuses.
+
+        Raises:
+            UserError: the loss is right only for the policy that acted, which moves with the first step.
+        """
+
     @abstractmethod
     def build_policy(self, make_backbone: Callable[[], Backbone]) -> Policy:
         """The policy with the heads that this algorithm trains."""

@@ -60,6 +60,9 @@ def said_of_origin(config: DictConfig, message: str) -> str:
     >>> taken = OmegaConf.create({"backbone": {"name": "x"}, "tokenizer": {"name": "${backbone.name}"}})
     >>> said_of_origin(taken, "tokenizer.name: no folder 'x'")
     "backbone.name: no folder 'x'"
+    >>> taken = OmegaConf.create({"collector": {"env": "x"}, "task": {"env": "${oc.select:collector.env,y}"}})
+    >>> said_of_origin(taken, "task.env: cannot find 'x'")
+    "collector.env: cannot find 'x'"
     """
     key, colon, rest = message.partition(":")
     parent, _, name = key.rpartition(".")
@@ -68,5 +71,7 @@ def said_of_origin(config: DictConfig, message: str) -> str:
         return message
     raw = OmegaConf.to_container(node, resolve=False)
     value = raw.get(name) if isinstance(raw, dict) else None
-    origin = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
-    return f"{origin[1]}{colon}{rest}" if origin else message
+    origin = re.fullmatch(r"\$\{(oc\.select:)?([\w.]+)(,.*)?\}", value) if isinstance(value, str) else None
+    if origin is None or OmegaConf.select(config, origin[2]) is None:
+        return message
+    return f"{origin[2]}{colon}{rest}"

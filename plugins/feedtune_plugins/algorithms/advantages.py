@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from feedtune.checks import check_choice, check_positive, check_unit
+from feedtune.checks import check_choice, check_positive, check_unit, check_used
 from feedtune.distributed import sum_over_ranks
 from feedtune.errors import UserError
 from feedtune.experience import Experience
@@ -73,7 +73,7 @@ class MonteCarlo(AdvantageEstimator):
         decay: of baseline "running", in [0, 1): how much of the old mean each rollout keeps; null: 0.9.
         scale: "none"; "rows" divides by the sample deviation of the returns in scope, plus eps (GRPO), and
             gives 0 to groups whose raw scores are all the same; "tokens" whitens over the action tokens of
-            the rollout (REINFORCE++).
+            the rollout (REINFORCE++), which takes off what a mean over the rollout would.
         eps: added to the deviation that a scale divides by, above 0; null: 1e-4 of "rows", 1e-8 of "tokens".
     """
 
@@ -103,9 +103,16 @@ class MonteCarlo(AdvantageEstimator):
         if eps is not None:
             check_positive("algorithm.advantage.eps", eps)
         self.compares = baseline in ("mean", "leave_one_out") or scale == "rows"
-        _check_used("scope", scope, self.compares, "baseline=mean, baseline=leave_one_out or scale=rows")
-        _check_used("decay", decay, baseline == "running", "baseline=running")
-        _check_used("eps", eps, scale != "none", "scale=rows or scale=tokens")
+        comparing = "baseline=mean, baseline=leave_one_out or scale=rows"
+        check_used("algorithm.advantage.scope", scope, self.compares, comparing)
+        check_used("algorithm.advantage.decay", decay, baseline == "running", "baseline=running")
+        check_used("algorithm.advantage.eps", eps, scale != "none", "scale=rows or scale=tokens")
+        constant = baseline == "running" or (baseline == "mean" and scope != "group")
+        if scale == "tokens" and constant and (gamma == 1 or credit == "row"):
+            raise UserError(
+                f"algorithm.advantage.baseline: {baseline} over the rollout is the same for all tokens, and "
+                "scale=tokens takes their mean off anyway; leave it none"
+            )
         self.credit, self.gamma, self.baseline, self.scale = credit, gamma, baseline, scale
         self.scope: Scope = scope or "rollout"
         self.decay = 0.9 if decay is None else decay
@@ -198,12 +205,6 @@ class GAE(AdvantageEstimator):
         if self.whiten:
             advantage = whiten(advantage, exp.action)
         return Advantages(advantage, returns)
-
-
-def _check_used(name: str, value: object, used: bool, by: str) -> None:
-    """Refuse a value that would change nothing."""
-    if value is not None and not used:
-        raise UserError(f"algorithm.advantage.{name}: only {by} has a use for it; leave it null")
 
 
 def _row_return(exp: Experience, reward: Tensor, returns: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from feedtune.checks import check_choice, check_not_negative
+from feedtune.checks import check_choice, check_not_negative, check_used
 from feedtune.distributed import sum_over_ranks
 from feedtune.errors import UserError
 from feedtune.experience import Experience
@@ -74,6 +74,7 @@ class KLPenalty(nn.Module):
             )
         if adaptive is not None and not (adaptive.target > 0 and adaptive.horizon > 0):
             raise UserError("algorithm.kl.adaptive: target and horizon must be above 0")
+        check_used("algorithm.kl.adaptive", adaptive, coefficient > 0, "algorithm.kl.coefficient above 0")
         self.place, self.estimator, self.adaptive = place, estimator, adaptive
         self.active = coefficient > 0
         self.register_buffer("beta", torch.tensor(coefficient, dtype=torch.float64))

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from feedtune.checks import check_choice, check_not_negative, check_positive
+from feedtune.checks import check_choice, check_not_negative, check_positive, check_used
 from feedtune.contracts import Algorithm, Backbone, Loss
 from feedtune.errors import UserError
 from feedtune.experience import Experience
@@ -59,6 +59,7 @@ class PolicyGradient(Algorithm):
         kl: penalty on the divergence from the reference; null: none.
         overlong: penalty on rows near the length limit; null: none.
         value: how the value head is fitted, where the advantage reads one; null: as `ValueLoss()` does.
+            Its `clip` wants a surrogate: without one, values have not moved since the rollout.
         entropy: weight of an entropy bonus, at least 0, on visited states. Higher explores more.
         temperature: divides the logits everywhere; above 0.
     """
@@ -94,6 +95,8 @@ class PolicyGradient(Algorithm):
                 )
         if value is not None and "values" not in advantage.needs():
             raise UserError("algorithm.value: the advantage reads no values; leave it null")
+        clip = value.clip if value is not None else None
+        check_used("algorithm.value.clip", clip, surrogate is not None, "algorithm.surrogate")
         self.advantage, self.aggregation, self.length = advantage, aggregation, length or 1.0
         self.surrogate, self.kl, self.overlong = surrogate, kl, overlong
         self.value = (value or ValueLoss()) if "values" in advantage.needs() else None
@@ -104,6 +107,16 @@ class PolicyGradient(Algorithm):
         found = set(self.advantage.needs())
         found |= {"old_logp"} if self.surrogate is not None or leashed else set()
         return frozenset(found | {"reference"} if leashed else found)
+
+    def check_steps(self, steps: int) -> None:
+        """Without a ratio only the policy that acted has a right gradient: one step a rollout."""
+        if steps > 1 and self.surrogate is None:
+            raise UserError(
+                f"buffer: {steps} optimiser steps on each rollout (buffer.passes, buffer.minibatches), but "
+                "from the second on its tokens are another policy's, and algorithm.surrogate=null has no "
+                "ratio to correct for that; take buffer=once, or choose a surrogate: "
+                "'algorithm.surrogate={_target_: feedtune_plugins.algorithms.Clip}'"
+            )
 
     def build_policy(self, make_backbone: Callable[[], Backbone]) -> Policy:
         if self.value is None:

@@ -142,7 +142,9 @@ def _pairs(exp: Experience) -> tuple[Tensor, Tensor]:
 
 
 def _metrics(name: str, losses: Tensor, of: str, lead: Tensor) -> dict[str, Tensor]:
-    """Means over the pairs of a minibatch; NaN, which counts nowhere, where there is none."""
+    """Means over the pairs of a minibatch; nothing where there is none (see rollout/dropped_pairs)."""
+    if not len(losses):
+        return {}
     return {
         name: losses.detach().mean(),
         f"{of}/preference_accuracy": (lead.detach() > 0).to(lead.dtype).mean(),

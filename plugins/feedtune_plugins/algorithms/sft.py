@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import torch
+
 from feedtune.checks import check_positive
 from feedtune.contracts import Algorithm, Backbone, Loss, mean_of_scored
 from feedtune.errors import UserError
@@ -53,7 +55,17 @@ class FilteredImitation(SupervisedTuning):
         return Policy(make_backbone(), temperature=self.temperature)
 
     def prepare(self, exp: Experience, policy: Policy) -> tuple[Experience, Mapping[str, float]]:
-        """Take the actions of all rows but the best."""
+        """Take the actions of all rows but the best.
+
+        Raises:
+            UserError: no group has more rows than are kept, so nothing would be filtered.
+        """
+        largest = int(torch.unique(exp.group, return_counts=True)[1].max())
+        if largest <= self.keep:
+            raise UserError(
+                f"algorithm.keep: {self.keep} of {largest} responses to a prompt is all of them, and "
+                f"nothing is filtered; lower it, or set collector.group_size above {self.keep}"
+            )
         best = best_of_groups(exp.score, exp.scored, exp.group, self.keep)
         kept_reward = mean_of_scored(exp.score[best])
         return replace(exp, action=exp.action & best[:, None]), {"rollout/kept_reward": kept_reward}

@@ -111,6 +111,11 @@ class Gymnasium(Collector):
 
     def load(self, rows: Sequence[Row], context_length: int | None) -> Sequence[Row]:
         for number, row in enumerate(rows, 1):
+            if row.get("env", self.env) != self.env:
+                raise UserError(
+                    f"task.env: its rows are start states of {row['env']}, but collector.env={self.env} is "
+                    "what is played; set collector.env alone, from which the task takes its own"
+                )
             seed = row.get("seed")
             if seed is not None and not (isinstance(seed, int) and seed >= 0):
                 raise UserError(f"row {number}: 'seed' must be a whole number from 0, got {seed!r}")

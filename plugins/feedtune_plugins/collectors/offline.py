@@ -11,7 +11,7 @@ from typing import Literal, get_args, overload
 import numpy as np
 import torch
 
-from feedtune.checks import check_choice
+from feedtune.checks import check_choice, check_used
 from feedtune.contracts import Collector, Plan, RewardSource, Rollout, Row, Sample, Scores
 from feedtune.errors import UserError
 from feedtune.experience import from_rows
@@ -71,7 +71,8 @@ class Offline(Collector):
             A row that is cut keeps the score of the whole.
         rewards: what a row earned: "none" (imitation asks for nothing), "column" (a number that the row
             brings) or "source" (the reward source scores the logged response).
-        reward_column: that column. null in it: the row is not scored, and teaches nothing.
+        reward_column: of rewards "column": which; null: "reward". null in the column: the row is not scored,
+            and teaches nothing.
     """
 
     on_policy = False
@@ -86,7 +87,7 @@ class Offline(Collector):
         block_size: int | None = None,
         too_long: TooLong = "truncate",
         rewards: Rewards = "none",
-        reward_column: str = "reward",
+        reward_column: str | None = None,
     ) -> None:
         if rows < 1:
             raise UserError(f"collector.rows: expected at least 1, got {rows}")
@@ -100,11 +101,12 @@ class Offline(Collector):
                 f"collector.block_size: rows joined into blocks have no score of their own; "
                 f"with collector.rewards={rewards} leave it null"
             )
+        check_used("collector.reward_column", reward_column, rewards == "column", "collector.rewards=column")
         if rewards == "source" and reward is None:
             raise UserError("collector.rewards: 'source' needs a reward source, and there is none")
         self.codec, self.reward, self.rows, self.loss_on = codec, reward, rows, loss_on
         self.block_size, self.too_long = block_size, too_long
-        self.rewards, self.reward_column = rewards, reward_column
+        self.rewards, self.reward_column = rewards, reward_column or "reward"
 
     def load(self, rows: Sequence[Row], context_length: int | None) -> Sequence[Logged]:
         sequences = self.codec.sequences(rows, self.loss_on)

@@ -33,7 +33,10 @@ def fitted(row: Logged, limit: int | None, too_long: TooLong, where: str) -> Log
     if limit is None or len(row.tokens) <= limit:
         return row
     if too_long == "refuse":
-        raise UserError(f"{where}: its {len(row.tokens)} tokens do not fit the context of {limit}")
+        count = len(row.tokens)
+        raise UserError(
+            f"{where}: its {count} tokens do not fit the context of {limit}, and collector.too_long=refuse"
+        )
     if too_long == "drop":
         return None
     return row._replace(tokens=row.tokens[:limit], action=row.action[:limit])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from feedtune.contracts import RewardSource, Sample, Scores
 from feedtune.errors import UserError, nearest, one_line
 
 TextEnv = gymnasium.Env[str, Any]
+VERSION = re.compile(r"-v\d+$")
 
 
 def make_environment(
@@ -43,7 +45,8 @@ def make_environment(
     except UserError as error:
         raise UserError(f"{noun}.options: {error}") from error
     except Exception as error:  # whatever an environment's own code raises
-        raise UserError(f"{noun}.options: {name} refused them: {one_line(error)}") from error
+        said, _, _ = one_line(error).partition(" was raised from the environment creator")
+        raise UserError(f"{noun}.options: {name} refused them: {said}") from error
     _check_spaces(env, name, noun)
     return env
 
@@ -63,10 +66,25 @@ def _spec(name: str, noun: str) -> gymnasium.envs.registration.EnvSpec:
     try:
         if module:
             importlib.import_module(module)
+    except Exception as error:  # whatever a module's own code raises
+        raise UserError(f"{noun}.env: cannot import the module of '{name}': {one_line(error)}") from error
+    try:
         return gymnasium.spec(plain)
-    except (gymnasium.error.Error, ImportError) as error:
-        hint = nearest(name, gymnasium.registry)
-        raise UserError(f"{noun}.env: cannot find '{name}': {one_line(error)}{hint}") from error
+    except gymnasium.error.Error as error:
+        raise UserError(f"{noun}.env: cannot find '{name}'.{_hint(module, plain)}") from error
+
+
+def _hint(module: str, plain: str) -> str:
+    """What somebody may have meant by a name that nobody has registered, or what names are."""
+    front = f"{module}:" if module else ""
+    bare = {VERSION.sub("", known.split("/")[-1]): known for known in gymnasium.registry}
+    meant = nearest(plain, gymnasium.registry)
+    if not meant and (same := bare.get(VERSION.sub("", plain.split("/")[-1]))):
+        meant = f" Did you mean '{same}'?"
+    if meant:
+        return meant.replace("'", f"'{front}", 1)
+    where = f"importing {module} registers none of it" if module else "put its module first: module:name"
+    return f" A name is what an environment is registered by, such as feedtune/CharText-v0, no class; {where}"
 
 
 def _parameters(spec: gymnasium.envs.registration.EnvSpec) -> Mapping[str, inspect.Parameter]:

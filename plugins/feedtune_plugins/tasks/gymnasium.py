@@ -10,7 +10,7 @@ from feedtune.errors import UserError
 
 
 class Gymnasium(Task):
-    """Rows `{"prompt": the first observation, "seed": 64, "text": [what is spelt]}` of an environment.
+    """Rows `{"prompt": the first observation, "seed": 64, "text": [what is spelt], "env": its name}`.
 
     `collector=gymnasium` resets the environment with a row's seed, so that a row is a start state that comes
     again; the seeds of the two splits differ. A tokenizer is trained on `prompt` and `text`: what the
@@ -54,6 +54,7 @@ class Gymnasium(Task):
         text = [*texts_of_space(env), *self.texts]
         start = self.seed if split == "eval" else self.seed + self.eval_rows
         seeds = range(start, start + (self.eval_rows if split == "eval" else self.rows))
-        rows = [{"prompt": str(env.reset(seed=seed)[0]), "seed": seed, "text": text} for seed in seeds]
+        same = {"text": text, "env": self.env}
+        rows = [{"prompt": str(env.reset(seed=seed)[0]), "seed": seed, **same} for seed in seeds]
         env.close()
         return rows

@@ -122,7 +122,7 @@ def test_each_term_by_hand() -> None:
     imitation = (2.0 + math.exp(-2.0)) * math.log(3)  # e is more than max_weight
     assert found["imitation"] == pytest.approx(imitation)
     assert found["sum"] == pytest.approx(5.625 + 0.4375 + 0.1 * cross_entropy + 0.5 * imitation)
-    free = terms(gamma=0.5, awac_beta=2.0, max_weight=None)
+    free = terms(gamma=0.5, awac_beta=2.0, max_weight=math.inf)
     assert free["imitation"] == pytest.approx((math.e + math.exp(-2.0)) * math.log(3))
 
 
@@ -161,7 +161,7 @@ def test_gradients_reach_each_head_from_its_own_term_alone() -> None:
 def test_imitation_rests_at_the_weighted_behaviour() -> None:
     """pi = mu exp(awac_beta (Q - V)) / Z: its gradient is zero there and nowhere near."""
     tree = TREES["observed"]
-    algorithm = ilql(gamma=0.9, expectile=0.8, conservative=0.0, awac_beta=1.5, max_weight=None)
+    algorithm = ilql(gamma=0.9, expectile=0.8, conservative=0.0, awac_beta=1.5, max_weight=math.inf)
     policy: Any = tree.build(algorithm)
     tree.fit(algorithm, policy, steps=80, rate=0.5)
     table, q = policy.backbone.table.weight, tree.read(policy, "q1")
@@ -208,6 +208,14 @@ def test_a_batch_without_actions_has_no_loss() -> None:
         ({"beta": -1.0}, "algorithm.beta: expected at least 0, got -1.0"),
         ({"temperature": 0.0}, "algorithm.temperature: expected a number above 0, got 0.0"),
         ({"max_weight": 0.0}, "algorithm.max_weight: expected a number above 0, got 0.0"),
+        (
+            {"max_weight": 100.0},
+            "algorithm.max_weight: only algorithm.awac_beta above 0 has a use for it; leave it null",
+        ),
+        (
+            {"imitation": 0.0, "awac_beta": 1.0},
+            "algorithm.awac_beta: with algorithm.imitation=0 nothing is imitated; leave it 0",
+        ),
     ],
 )
 def test_wrong_values_are_refused_by_name(options: dict[str, float], message: str) -> None:

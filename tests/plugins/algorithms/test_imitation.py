@@ -36,7 +36,7 @@ def best_of(p: Tensor, rewards: Tensor, n: int) -> Tensor:
 
 
 @pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("n", [1, 2, 4])
+@pytest.mark.parametrize("n", [2, 3, 4])
 def test_what_is_kept_is_distributed_as_the_best_of_n(world: Any, n: int, ties: bool) -> None:
     algorithm = FilteredImitation(keep=1)
     policy = world.policy(algorithm)
@@ -90,7 +90,18 @@ def test_what_is_kept_by_hand(world: Any) -> None:
     scores, group = [1.0, 3.0, 3.0, 2.0, 5.0, 4.0], [0, 0, 0, 0, 1, 1]
     assert kept(world, 1, scores, group) == ([1, 4], {"rollout/kept_reward": 4.0})  # the first of two 3s
     assert kept(world, 2, scores, group) == ([1, 2, 4, 5], {"rollout/kept_reward": 3.75})
-    assert kept(world, 9, scores, group) == ([0, 1, 2, 3, 4, 5], {"rollout/kept_reward": 3.0})
+    assert kept(world, 3, scores, group) == ([1, 2, 3, 4, 5], {"rollout/kept_reward": pytest.approx(3.4)})
+
+
+@pytest.mark.parametrize("keep", [4, 9])
+def test_keeping_all_of_every_group_is_refused(world: Any, keep: int) -> None:
+    """Or it would train on everything that was said and look like a filter."""
+    with pytest.raises(UserError) as caught:
+        kept(world, keep, [1.0, 3.0, 3.0, 2.0, 5.0, 4.0], [0, 0, 0, 0, 1, 1])
+    assert str(caught.value) == (
+        f"algorithm.keep: {keep} of 4 responses to a prompt is all of them, and nothing is filtered; "
+        f"lower it, or set collector.group_size above {keep}"
+    )
 
 
 def test_rows_without_a_score_are_never_kept(world: Any) -> None:
@@ -98,7 +109,7 @@ def test_rows_without_a_score_are_never_kept(world: Any) -> None:
     found, metrics = kept(world, 2, [nan, 1.0, 2.0, nan, -1.0, nan], [0, 0, 0, 1, 1, 2])
     assert found == [1, 2, 4]  # of a group without scores none
     assert metrics == {"rollout/kept_reward": pytest.approx(2 / 3)}
-    found, metrics = kept(world, 2, [nan, nan], [0, 0])
+    found, metrics = kept(world, 2, [nan, nan, nan], [0, 0, 0])
     assert found == []
     assert math.isnan(metrics["rollout/kept_reward"])
 

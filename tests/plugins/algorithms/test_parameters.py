@@ -101,7 +101,7 @@ def with_clip(**options: Any) -> Algorithm:
 
 
 def with_value(**options: Any) -> Algorithm:
-    return pg(advantage=GAE(), value=ValueLoss(**options))
+    return pg(advantage=GAE(), surrogate=Clip(), value=ValueLoss(**options))
 
 
 IN_LOSS = {"place": "loss", "estimator": "k2"}

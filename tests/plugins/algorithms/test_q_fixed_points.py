@@ -43,8 +43,7 @@ def is_at_rest(tree: Tree, algorithm: QLearning, policy: Any) -> None:
 
 
 @each_tree
-@pytest.mark.parametrize("backup", ["max", "double"])
-@pytest.mark.parametrize("slow", [False, True], ids=["no target", "target"])
+@pytest.mark.parametrize(("backup", "slow"), [("max", False), ("max", True), ("double", True)])
 def test_one_step_rests_at_the_optimal_values(tree: Tree, backup: Any, slow: bool) -> None:
     target = TargetNetwork(polyak=1.0) if slow else None
     algorithm = QLearning(acting=GREEDY, gamma=0.9, backup=backup, target=target)

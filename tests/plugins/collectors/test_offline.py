@@ -68,7 +68,8 @@ def test_too_long_rows_are_cut_dropped_or_refused(kit: Any) -> None:
     assert load("drop") == ["a b c <eos>", "d <eos>"]
     with pytest.raises(UserError) as caught:
         load("refuse")
-    assert str(caught.value) == "row 3: its 5 tokens do not fit the context of 4"
+    said = "row 3: its 5 tokens do not fit the context of 4, and collector.too_long=refuse"
+    assert str(caught.value) == said
 
 
 def test_a_row_whose_answer_is_cut_off_is_dropped(kit: Any) -> None:

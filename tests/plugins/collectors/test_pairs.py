@@ -57,7 +57,8 @@ def test_pairs_that_are_too_long_are_cut_dropped_or_refused(kit: Any) -> None:
         lengths("drop")  # each pair has one answer that is too long
     with pytest.raises(UserError) as caught:
         lengths("refuse")
-    assert str(caught.value) == "row 1: its 5 tokens do not fit the context of 4"
+    said = "row 1: its 5 tokens do not fit the context of 4, and collector.too_long=refuse"
+    assert str(caught.value) == said
 
 
 def test_a_pair_of_which_an_answer_is_cut_off_entirely_is_dropped(kit: Any) -> None:

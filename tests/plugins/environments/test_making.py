@@ -53,11 +53,19 @@ def test_options_reach_the_constructor_and_may_limit_the_steps() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("tests/Gues-v0", None, r"task\.env: cannot find 'tests/Gues-v0': .*Did you mean 'tests/Guess-v0'\?"),
-        ("nobody/Guess-v0", None, r"task\.env: cannot find 'nobody/Guess-v0'"),
+        ("tests/Gues-v0", None, r"task\.env: cannot find 'tests/Gues-v0'\. Did you mean 'tests/Guess-v0'\?$"),
+        ("nobody/Guess-v0", None, r"cannot find 'nobody/Guess-v0'\. Did you mean 'tests/Guess-v0'\?$"),
+        ("Guess", None, r"task\.env: cannot find 'Guess'\. Did you mean 'tests/Guess-v0'\?$"),
+        ("tests/Guess-v7", None, r"cannot find 'tests/Guess-v7'\. Did you mean 'tests/Guess-v0'\?$"),
+        # a full stop where the colon belongs; a class where the name belongs; nothing where a name belongs
+        ("my.envs.tests/Guess-v0", None, r"Did you mean 'tests/Guess-v0'\?$"),
+        ("feedtune.errors:MyOwnClass", None, r"no class; importing feedtune\.errors registers none of it$"),
+        ("feedtune.errors:", None, r"cannot find 'feedtune\.errors:'\. A name is what an environment is"),
+        ("Nothing-v0", None, r"such as feedtune/CharText-v0, no class; put its module first: module:name$"),
+        ("feedtune.errors:tests/Gues-v0", None, r"Did you mean 'feedtune\.errors:tests/Guess-v0'\?$"),
         ("os:tests/Guess-v0", None, r"task\.env: the module 'os' is not trusted.*trust=\[os\]"),
-        ("feedtune.nothing:X-v0", None, r"task\.env: cannot find 'feedtune.nothing:X-v0': No module"),
-        ("tests/Guess-v0", {"nmber": 1}, r"task\.options: tests/Guess-v0 refused them: .*'nmber'"),
+        ("feedtune.nothing:X-v0", None, r"cannot import the module of 'feedtune.nothing:X-v0': No module"),
+        ("tests/Guess-v0", {"nmber": 1}, r"task\.options: tests/Guess-v0 refused them: .*'nmber'$"),
         ("tests/Broken-v0", {"how": "constructor"}, r"task\.options: tests/Broken-v0 .*no screen"),
         ("feedtune/CharText-v0", {"length": 0}, r"task\.options: feedtune/CharText-v0: length"),
         ("tests/Broken-v0", {"how": "observation"}, r"expected observations that are texts .*found Box"),

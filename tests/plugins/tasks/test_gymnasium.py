@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-import text_environments  # noqa: F401 - registers tests/...
+import text_environments
 from feedtune.errors import UserError
 from feedtune.text.tokenizers import TrainedTokenizer, texts_of
+from feedtune_plugins.collectors import Gymnasium as Player
 from feedtune_plugins.environments.making import make_environment
 from feedtune_plugins.tasks.gymnasium import Gymnasium
 
@@ -44,7 +45,7 @@ def test_an_environment_that_wants_a_reward_needs_none_to_begin() -> None:
         ({"rows": 0}, "task.rows: expected a number from 1, got 0"),
         ({"eval_rows": -1}, "task.eval_rows: expected a number from 0, got -1"),
         ({"seed": -1}, "task.seed: expected a number from 0, got -1"),
-        ({"env": "tests/Gess-v0"}, r"task.env: cannot find 'tests/Gess-v0'.*Did you mean 'tests/Guess-v0'"),
+        ({"env": "tests/Gess-v0"}, r"task.env: cannot find 'tests/Gess-v0'\. Did you mean 'tests/Guess-v0'"),
     ],
 )
 def test_what_is_refused(options: dict[str, Any], message: str) -> None:
@@ -55,3 +56,12 @@ def test_what_is_refused(options: dict[str, Any], message: str) -> None:
 def test_there_are_two_splits() -> None:
     with pytest.raises(ValueError, match="'train' or 'eval'"):
         Gymnasium(env="tests/Guess-v0").load("test")
+
+
+def test_rows_of_another_environment_are_not_played() -> None:
+    """`task.env` alone would say the first observations of one and play another."""
+    rows = Gymnasium(env="tests/Guess-v0", rows=2).load("train")
+    codec = text_environments.make_codec()
+    assert Player(codec=codec, env="tests/Guess-v0").load(rows, None) == rows
+    with pytest.raises(UserError, match=r"task\.env: .*tests/Guess-v0, but collector\.env=tests/Parrot-v0"):
+        Player(codec=codec, env="tests/Parrot-v0").load(rows, None)
