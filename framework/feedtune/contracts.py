@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
@@ -64,6 +64,13 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def select(self, state: State, rows: Tensor) -> State:
         """A copy of the state with these rows `[R]` int64, repeated or dropped."""
+
+    def steady(self) -> AbstractContextManager[None]:
+        """Opened around many passes of few tokens each, without gradients: the weights do not change inside.
+
+        The place for a backbone to make such passes faster, such as by another layout of its weights.
+        """
+        return nullcontext()
 
     @abstractmethod
     def head(self, outputs: int) -> nn.Module:

@@ -208,36 +208,47 @@ def sample(
     device = next(policy.parameters()).device
     count = len(prompts) * group_size
     uniforms = torch.rand(count, max_new_tokens, generator=generator).to(device)
-    speaker = Speaker(policy, decoding)
-    speaker.read(*pad_right(prompts, device))
-    speaker.keep(torch.arange(len(prompts), device=device).repeat_interleave(group_size))
     ends = torch.tensor(sorted(eos_ids), device=device, dtype=torch.long)
+    with policy.backbone.steady():
+        speaker = Speaker(policy, decoding)
+        speaker.read(*pad_right(prompts, device))
+        speaker.keep(torch.arange(len(prompts), device=device).repeat_interleave(group_size))
+        return _speak(speaker, uniforms, ends, stopped, on_token)
 
-    out_tokens = torch.zeros(count, max_new_tokens, dtype=torch.long, device=device)
-    out_logp = torch.zeros(count, max_new_tokens, device=device)
-    lengths = torch.full((count,), max_new_tokens, device=device)
-    ended = torch.zeros(count, dtype=torch.bool, device=device)
-    present = torch.arange(count, device=device)  # rows in the batch, those just over among them
-    for step in range(max_new_tokens):
-        chosen, logp = speaker.choose(uniforms[present, step])  # [A]
-        out_tokens[present, step] = chosen
-        out_logp[present, step] = logp.to(out_logp.dtype)
-        speaks = ~ended[present]
+
+def _speak(
+    speaker: Speaker,
+    uniforms: Tensor,
+    ends: Tensor,
+    stopped: Callable[[Sequence[int]], bool] | None,
+    on_token: Callable[[Tensor, Tensor], None] | None,
+) -> list[Response]:
+    """What all rows say from here on; `uniforms` `[B, T]` choose their tokens."""
+    count, limit = uniforms.shape
+    tokens = torch.zeros(count, limit, dtype=torch.long, device=uniforms.device)
+    logp = torch.zeros_like(uniforms)
+    lengths = torch.full((count,), limit, device=uniforms.device)
+    ended = torch.zeros(count, dtype=torch.bool, device=uniforms.device)
+    present = torch.arange(count, device=uniforms.device)  # rows in the batch, some of them over
+    for step in range(limit):
+        chosen, said = speaker.choose(uniforms[present, step])  # [A]
+        tokens[present, step], logp[present, step] = chosen, said.to(logp.dtype)
+        speaking = ~ended[present]
         if on_token is not None:
-            on_token(present[speaks], chosen[speaks])
+            on_token(present[speaking], chosen[speaking])
         over = torch.isin(chosen, ends)
         if stopped is not None:
-            over = over | _stopped_rows(out_tokens[present, : step + 1], stopped)
-        lengths[present[over & speaks]] = step + 1
+            over = over | _stopped_rows(tokens[present, : step + 1], stopped)
+        lengths[present[over & speaking]] = step + 1
         ended[present[over]] = True
         left = (~ended[present]).nonzero().squeeze(-1)
-        if len(left) == 0 or step == max_new_tokens - 1:
+        if len(left) == 0 or step == limit - 1:
             break
         if len(left) <= CROWD * len(present):
             present, chosen = present[left], chosen[left]
             speaker.keep(left)
         speaker.read(chosen[:, None])
-    return _responses(out_tokens, out_logp, lengths, ended)
+    return _responses(tokens, logp, lengths, ended)
 
 
 def _seen(tokens: Tensor, mask: Tensor, vocab_size: int) -> Tensor:

@@ -40,10 +40,14 @@ class _Chosen(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, tokens: Tensor, with_entropy: bool) -> tuple[Tensor, Tensor | None]:
         # Not gather - logsumexp: the difference of two large numbers loses digits (and is slower, measured).
         logp = logits.log_softmax(-1)  # [..., V]
-        entropy = -(logp.exp() * _finite(logp)).sum(-1) if with_entropy else None
+        chosen = logp.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+        entropy = None
+        if with_entropy:
+            logp.clamp_(min=torch.finfo(logp.dtype).min)  # so that 0 times it is 0
+            entropy = -torch.linalg.vecdot(logp.exp(), logp)
         ctx.save_for_backward(logp, tokens, entropy)
         ctx.set_materialize_grads(False)
-        return logp.gather(-1, tokens.unsqueeze(-1)).squeeze(-1), entropy
+        return chosen, entropy
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, None, None]:
@@ -54,10 +58,5 @@ class _Chosen(torch.autograd.Function):
         if of_entropy is None:
             found.mul_(-weight)
         else:
-            found.mul_(-weight - (_finite(logp) + entropy.unsqueeze(-1)) * of_entropy.unsqueeze(-1))
+            found.mul_(-weight - (logp + entropy.unsqueeze(-1)) * of_entropy.unsqueeze(-1))
         return found.scatter_add_(-1, tokens.unsqueeze(-1), weight), None, None
-
-
-def _finite(logp: Tensor) -> Tensor:
-    """So that 0 times it is 0."""
-    return logp.clamp(min=torch.finfo(logp.dtype).min)

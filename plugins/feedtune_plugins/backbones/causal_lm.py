@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,15 @@ from transformers.utils import logging
 
 from feedtune.contracts import Backbone, State
 from feedtune.errors import UserError
+from feedtune_plugins.backbones.packing import packed_linears
 from feedtune_plugins.backbones.parts import ZeroHead, zero_head
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keys and values of a layer, `[B, heads, past, size]`.
 
-    The first chunk is kept as it is, not copied. Where no gradient is asked for, further ones are written
-    into room that is left behind the last, so that a token costs no copy of all before it.
+    The first chunk is kept as it is, not copied. Where tokens come one by one and no gradient is asked for,
+    they are written into room that is left behind the last, so that a token costs no copy of all before it.
     """
 
     ROOM = 64  # columns
@@ -46,7 +47,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             self.dtype, self.device = key_states.dtype, key_states.device
             self.keys, self.values, self.is_initialized = key_states, value_states, True
             return key_states, value_states
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or key_states.shape[-2] > 1:
             self.room = None
             return super().update(key_states, value_states, *args, **kwargs)
         before = self.get_seq_length()
@@ -154,6 +155,10 @@ class CausalLM(Backbone):
         layers = [_select_layer(layer, rows) for layer in state.cache.layers]
         mask = None if state.mask is None else state.mask.index_select(0, rows)
         return Past(Cache(layers=layers), state.width, mask)
+
+    def steady(self) -> AbstractContextManager[None]:
+        """Linear layers on packed weights."""
+        return packed_linears(self.causal)
 
     def head(self, outputs: int) -> ZeroHead:
         """A linear head on the last hidden state."""
