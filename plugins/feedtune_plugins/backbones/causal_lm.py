@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from transformers.utils import logging
 
 from feedtune.contracts import Backbone, State
 from feedtune.errors import UserError
+from feedtune_plugins.backbones.one_query import fast_for_one_query
 from feedtune_plugins.backbones.packing import packed_linears
 from feedtune_plugins.backbones.parts import ZeroHead, zero_head
 
@@ -156,9 +157,11 @@ class CausalLM(Backbone):
         mask = None if state.mask is None else state.mask.index_select(0, rows)
         return Past(Cache(layers=layers), state.width, mask)
 
-    def steady(self) -> AbstractContextManager[None]:
-        """Linear layers on packed weights."""
-        return packed_linears(self.causal)
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """Linear layers on packed weights, attention of one query; each where it is faster."""
+        with packed_linears(self.causal), fast_for_one_query(self.causal):
+            yield
 
     def head(self, outputs: int) -> ZeroHead:
         """A linear head on the last hidden state."""
