@@ -15,8 +15,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the jobs are the parallelism
-
 import pytest
 
 from mutation_check.equivalents import EQUIVALENTS
@@ -26,15 +24,12 @@ from mutation_check.runner import STOPPED, Outcome, Runner
 ROOT = Path(__file__).parents[1]
 FUNCTIONAL, PLUGINS = "tests/framework/functional", "tests/plugins/algorithms"
 SHORT = f"{FUNCTIONAL}/test_survivors_experience.py"
-SCORING = ["tests/framework/test_scoring.py", "tests/framework/test_shared_prompts.py"]
+READING = ["tests/framework/test_reading.py", "tests/framework/test_shared_prompts.py"]
+SCORING = "tests/framework/test_scoring.py"
 TESTS = {
     "framework/feedtune/functional": [FUNCTIONAL],
-    "framework/feedtune/scoring.py": [
-        SHORT,
-        *SCORING,
-        f"{PLUGINS}/test_laws.py",
-        f"{PLUGINS}/test_preferences.py",
-    ],
+    "framework/feedtune/reading.py": [SHORT, *READING, SCORING],
+    "framework/feedtune/scoring.py": [SHORT, SCORING, *READING, f"{PLUGINS}/test_preferences.py"],
     "framework/feedtune/experience.py": [
         SHORT,
         "tests/framework/test_experience.py",
@@ -125,12 +120,13 @@ def wrong_entries(outcomes: list[Outcome]) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the jobs are the parallelism
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("files", nargs="*", help="files or folders; by default all that hold formulas")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     parser.add_argument("--list", action="store_true", help="print the changes and run nothing")
     parser.add_argument("--tests", nargs="+", help="instead of those of the table in this file")
-    parser.add_argument("--budget", type=float, default=60, help="most seconds of tests for one change")
+    parser.add_argument("--budget", type=float, default=30, help="most seconds of tests for one change")
     chosen = parser.parse_args(arguments)
     files = files_of(chosen.files)
     found = [one for file in files for one in mutants(file)]

@@ -40,9 +40,10 @@ class Ticking(Callback):
         """The model, its reference and the rows are loaded."""
         CLOCK.start()
 
-    def on_train_batch_end(self, *args: object, **kwargs: object) -> None:
-        """An optimiser step has ended."""
-        CLOCK.tick()
+    def on_train_batch_end(self, trainer: Trainer, *args: object, **kwargs: object) -> None:
+        """A part of an optimiser step has ended, perhaps the last."""
+        if trainer.global_step > len(CLOCK.ends):
+            CLOCK.tick()
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """The export is written after this."""
@@ -54,7 +55,10 @@ def overrides(args: argparse.Namespace, folder: Path) -> list[str]:
     adapter = [f"backbone.lora={{rank: {args.lora}, alpha: {LORA_ALPHA}, target_modules: all-linear}}"]
     return [
         "algorithm=grpo",
-        "buffer=once",
+        "buffer=epochs",
+        "buffer.passes=1",
+        f"buffer.minibatches={args.parts}",
+        f"trainer.accumulate_grad_batches={args.parts}",
         f"algorithm.kl.coefficient={BETA}",
         f"algorithm.surrogate.low={CLIP}",
         f"algorithm.surrogate.high={CLIP}",
@@ -101,6 +105,7 @@ def mean_lengths(folder: Path) -> list[float]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train for a few steps and print what they took."""
     options = parser(__doc__)
+    options.add_argument("--parts", type=int, default=4, help="parts of an optimiser step (4)")
     options.add_argument("--override", action="append", default=[], help="a further override; any number")
     args = options.parse_args(arguments)
     args.case = args.case.resolve()

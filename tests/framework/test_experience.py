@@ -123,6 +123,16 @@ def test_trim_drops_common_pads_and_nothing_else(exp: Experience) -> None:
     same(full(exp).trim(), full(exp))  # the longest row has no pad
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [(1, 0, [[0, 5, 6]]), (0, 2, [[5, 6, 0, 0]]), (-1, 0, [[6]]), (0, -1, [[5]]), (0, 0, [[5, 6]])],
+)
+def test_either_side_is_padded_and_cut_by_itself(left: int, right: int, expected: list[list[int]]) -> None:
+    found = from_rows([[5, 6]], [[F, T]]).padded(left, right)
+    assert found.tokens.tolist() == expected
+    assert all(value.shape[:2] == found.tokens.shape for value in found.tensors().values() if value.dim() > 1)
+
+
 def test_cat_pads_to_the_longest(exp: Experience) -> None:
     parts = [full(exp)[torch.tensor([0, 2])].trim(), full(exp)[torch.tensor([1, 3])]]
     joined = Experience.cat(parts)

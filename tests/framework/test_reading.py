@@ -42,6 +42,9 @@ def test_what_parts_cost_by_hand() -> None:
     assert [rows.tolist() for rows in like_lengths(torch.tensor([10, 100, 10]), 64)] == [[0, 2], [1]]
     # Of 60 instead of 100: 124 + 364 = 488, and together 484.
     assert [rows.tolist() for rows in like_lengths(torch.tensor([10, 60, 10]), 64)] == [[0, 1, 2]]
+    # Three parts, for those below 50 are best read in two: 6 x 1 + 1, 5 x 8 + 1 and 5 x 50 + 1: 299.
+    # The 8 with the ones: 7 x 8 + 1 + 251 = 308; with the 50: 7 + 6 x 50 + 1 = 308; all: 8 x 50 + 1 = 401.
+    assert [rows.tolist() for rows in like_lengths(torch.tensor([8, 1, 50, 1]), 1)] == [[1, 3], [0], [2]]
 
 
 def ragged(prompts: tuple[int, ...], answers: tuple[int, ...], size: int) -> Experience:
@@ -95,7 +98,26 @@ def test_parts_leave_pads_out(backbone: Backbone, monkeypatch: pytest.MonkeyPatc
     assert shapes == [(2, 5), (6, 2), (2, 40)]  # both prompts; short answers; long ones
 
 
+@pytest.mark.parametrize(
+    ("longer", "shapes"),
+    [
+        (30, [(2, 30), (8, 1)]),  # together (2 + 4) x 30 + 40 = 220; apart 5 x 30 + 5 x 2 + 2 x 40 = 240
+        (60, [(1, 2), (4, 1), (1, 60), (4, 1)]),  # together 6 x 60 + 40 = 400; apart 300 + 10 + 80 = 390
+    ],
+)
+def test_a_part_of_prompts_costs_four_times_as_much(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch, longer: int, shapes: list[tuple[int, int]]
+) -> None:
+    """Each takes a part of its own for the answers, the copies of its states, and one call more."""
+    found: list[tuple[int, ...]] = []
+    backbone.register_forward_pre_hook(lambda _, inputs: found.append(tuple(inputs[0].shape)))
+    monkeypatch.setattr(reading, "PART", 10)
+    read(backbone, ragged((2, longer), (1,), 4))
+    assert found == shapes
+
+
 def test_rows_without_tokens_are_read_as_nothing(backbone: Backbone) -> None:
+    assert not read(backbone, from_rows([[]], [[]])).any()  # one column, and no second to take a pad from
     assert not read(backbone, from_rows([[], []], [[], []])).any()
     found = read(backbone, from_rows([[1, 2, 3], []], [[False, True, True], []]))
     assert found[0].any()

@@ -13,6 +13,7 @@ from feedtune.experience import Experience, from_rows
 from feedtune.policy import Policy
 from feedtune.reading import shared_prompts
 from feedtune.scoring import head_values, score_actions
+from feedtune.testing.algorithms import right_aligned
 
 T, F = True, False
 
@@ -51,6 +52,15 @@ def test_what_is_shared(exp: Experience) -> None:
 )
 def test_what_is_not(rows: list[list[int]], actions: list[list[bool]], group: list[int]) -> None:
     assert shared_prompts(from_rows(rows, actions, group=group)) is None
+
+
+def test_nothing_is_shared_where_some_rows_have_pads_on_the_left() -> None:
+    # Right-aligned, the answers of both groups begin in column 3; before it the first group has a pad and two
+    # tokens, which from column 0 on would be read as a prompt of three.
+    rows = [[1, 2, 3], [1, 2, 4], [5, 6, 7, 8], [5, 6, 7, 9]]
+    exp = from_rows(rows, [[F, F, T]] * 2 + [[F, F, F, T]] * 2, group=[0, 0, 1, 1])
+    assert shared_prompts(exp) is not None
+    assert shared_prompts(right_aligned(exp)) is None
 
 
 def test_scores_are_those_of_whole_rows(

@@ -13,19 +13,25 @@ FROZEN = "the copy's weights take no gradient, so what it says has none"
 EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
     "framework/feedtune/experience.py": {
         (
+            "Experience.trim",
+            "self.mask.any(0).nonzero().squeeze(-1) -> self.mask.any(0).nonzero().squeeze(0)",
+        ): "int() takes its number from any shape",
+        (
             "from_rows",
             "max((len(row) for row in rows), default=1) -> max((len(row) for row in rows), default=0)",
         ): "`or 1` follows",
     },
-    "framework/feedtune/scoring.py": {
+    "framework/feedtune/reading.py": {
         (
-            "_read_once",
-            "shifted < exp.lengths[:, None] -> shifted <= exp.lengths[:, None]",
-        ): "one pad more is read after the row, and pads hold anything",
+            "_read_spans",
+            "state is None or which is None -> state is None and which is None",
+        ): "who calls it gives both or neither",
         (
             "shared_prompts",
             "torch.where(exp.action.any(-1), exp.action.int().argmax(-1), 0) -> exp.action.int().argmax(-1)",
         ): "the first largest of zeros is number 0",
+    },
+    "framework/feedtune/scoring.py": {
         (
             "head_values",
             "at_least_float32(head(states_before(hidden, exp.action))).squeeze(-1)"
@@ -89,17 +95,8 @@ EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
             "self.entropy > 0 -> self.entropy >= 0 #2",
         ): "0 times the entropy is taken off the loss",
     },
-    f"{ALGORITHMS}/preferences.py": {
-        ("_metrics", "lead.detach() -> lead"): "a comparison has no gradient, detached or not",
-    },
     f"{ALGORITHMS}/q_learning.py": {
-        ("QLearning.loss", "hidden.detach() -> hidden"): "_targets computes without gradient anyhow",
-        ("QLearning.loss", "q.detach() -> q"): "_targets computes without gradient anyhow",
         ("QLearning.loss", "with torch.no_grad() -> nothing"): "it is for a metric, which is detached",
-        (
-            "QLearning.after_step",
-            "@torch.no_grad() -> nothing",
-        ): "it fills a buffer, and TargetNetwork.follow has a no_grad of its own",
     },
     f"{ALGORITHMS}/surrogates.py": {
         ("_log_ratio", "torch.where(exp.action, logp - exp.old_logp, 0) -> logp - exp.old_logp"): MASKED,

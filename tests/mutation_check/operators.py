@@ -38,7 +38,7 @@ TWINS = {a: b for pair in _PAIRS for a, b in (pair.split(), pair.split()[::-1])}
 """Names that are taken for one another."""
 
 DROPPED = {"detach", "clamp", "exp", "log", "square", "sqrt", "relu", "cumsum", "flip", "nan_to_num"}
-DROPPED |= {"eval", "requires_grad_"}
+DROPPED |= {"eval", "requires_grad_", "clamp_", "mul_", "scatter_add_", "lerp_", "copy_", "fill_"}
 """Methods whose call is left out."""
 
 Place = tuple[tuple[str, int | None], ...]

@@ -1,7 +1,8 @@
 """Runs the tests against each mutant, in forks of one process that has collected them.
 
 Nothing is imported or collected twice: a fork puts the mutated code into the modules that are there and runs
-the tests that came by the changed lines, the quickest first, until one fails.
+the tests that came by the changed lines until one fails: first those that saw other changes of the file, then
+the quickest.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 
 from mutation_check.operators import Mutant, apply
 from mutation_check.patching import put
+from mutation_check.watching import watch
 
-TIME_LIMIT = 120.0
+TIME_LIMIT = 300.0
 """Seconds until a fork counts as killed: the change made something endless."""
 
 STOPPED = "a time limit or a crash"
@@ -36,9 +38,9 @@ STOPPED = "a time limit or a crash"
 class Trace:
     """What an unchanged test did."""
 
-    seconds: float = 0.0
-    failed: bool = False
-    lines: set[tuple[str, int]] = field(default_factory=set)
+    seconds: float
+    failed: bool
+    lines: set[tuple[str, int]]  # of the files that are changed
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,10 @@ class Runner:
     ) -> None:
         self.mutants, self.concerns = found, concerns
         self.jobs, self.budget, self.say = jobs, budget, say
-        self.files = {str(one.file) for one in found}
+        self.files = {one.file for one in found}
         self.failed: list[str] = []
         self.outcomes: list[Outcome] = []
+        self.kills: Counter[tuple[Path, str]] = Counter()  # by file and test, so far
         self.reports: list[pytest.TestReport] = []
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
@@ -94,6 +97,7 @@ class Runner:
             killed = STOPPED if killer is None else killer
             outcome = Outcome(self.mutants[number], killed or None, len(chosen[number]))
             self.outcomes.append(outcome)
+            self.kills[outcome.mutant.file, killed] += 1
             self.say(outcome)
         return True
 
@@ -116,14 +120,14 @@ class Runner:
     def _tracing(self, items: list[pytest.Item]) -> Callable[[], dict[str, Trace]]:
         def work() -> dict[str, Trace]:
             found = {}
+            lines: set[tuple[str, int]] = set()
+            for file in self.files:
+                watch(file, lines.add)
             for item, following in zip(items, [*items, None][1:], strict=True):
-                trace = found[item.nodeid] = Trace()
-                tracer = _line_tracer(self.files, trace.lines)
                 start = time.perf_counter()
-                sys.settrace(tracer)
-                trace.failed = self._fails(item, following)
-                sys.settrace(None)
-                trace.seconds = time.perf_counter() - start
+                failed = self._fails(item, following)
+                found[item.nodeid] = Trace(time.perf_counter() - start, failed, set(lines))
+                lines.clear()
             return found
 
         return work
@@ -132,7 +136,8 @@ class Runner:
         def work() -> str:
             source = mutant.file.read_text()
             put(compile(apply(mutant, source), str(mutant.file), "exec"), mutant.file)
-            for item, following in zip(items, [*items, None][1:], strict=True):
+            likely = sorted(items, key=lambda item: -self.kills[mutant.file, item.nodeid])
+            for item, following in zip(likely, [*likely, None][1:], strict=True):
                 if self._fails(item, following):
                     return item.nodeid
             return ""
@@ -143,18 +148,6 @@ class Runner:
         self.reports.clear()
         item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
         return any(report.failed for report in self.reports)
-
-
-def _line_tracer(files: set[str], lines: set[tuple[str, int]]) -> Any:
-    def local(frame: FrameType, event: str, argument: object) -> Any:
-        if event == "line":
-            lines.add((frame.f_code.co_filename, frame.f_lineno))
-        return local
-
-    def tracer(frame: FrameType, event: str, argument: object) -> Any:
-        return local if frame.f_code.co_filename in files else None
-
-    return tracer
 
 
 def in_forks(

@@ -158,7 +158,7 @@ class ILQL(Algorithm):
     @torch.no_grad()
     def _weight(self, advantage: Tensor) -> Tensor:
         """exp(awac_beta advantage), bounded, `[N]`."""
-        return (self.awac_beta * advantage).exp().clamp(0, self.max_weight)
+        return (self.awac_beta * advantage).exp().clamp(max=self.max_weight)
 
     def after_step(self, policy: Policy) -> None:
         self.target.follow(policy)

@@ -147,6 +147,6 @@ def _metrics(name: str, losses: Tensor, of: str, lead: Tensor) -> dict[str, Tens
         return {}
     return {
         name: losses.detach().mean(),
-        f"{of}/preference_accuracy": (lead.detach() > 0).to(lead.dtype).mean(),
+        f"{of}/preference_accuracy": (lead > 0).to(lead.dtype).mean(),
         f"{of}/margin": lead.detach().mean(),
     }

@@ -100,7 +100,7 @@ class QLearning(Algorithm):
         states, tokens = states_before(hidden, exp.action), exp.tokens[exp.action]  # [N, H], [N]
         q = policy.q_values(states)  # [N, V]
         chosen = chosen_value(q, tokens)
-        squared = (chosen - self._targets(exp, policy, hidden.detach(), q.detach())).square() / 2
+        squared = (chosen - self._targets(exp, policy, hidden, q)).square() / 2
         total = squared.sum()
         with torch.no_grad():
             acting = policy.acting_logp(q, policy.prior_logp(states))
@@ -140,7 +140,6 @@ class QLearning(Algorithm):
             return soft_value(target_q, self.acting.temperature, policy.prior_logp(states))
         return target_q.amax(-1)
 
-    @torch.no_grad()
     def after_step(self, policy: Policy) -> None:
         assert isinstance(policy, QPolicy)
         self.steps += 1

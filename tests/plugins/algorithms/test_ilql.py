@@ -124,6 +124,8 @@ def test_each_term_by_hand() -> None:
     assert found["sum"] == pytest.approx(5.625 + 0.4375 + 0.1 * cross_entropy + 0.5 * imitation)
     free = terms(gamma=0.5, awac_beta=2.0, max_weight=math.inf)
     assert free["imitation"] == pytest.approx((math.e + math.exp(-2.0)) * math.log(3))
+    usual = terms(gamma=0.5, awac_beta=20.0)  # exp(20 x .5) is 22026: more than 100, the bound unless said
+    assert usual["imitation"] == pytest.approx((100 + math.exp(-20.0)) * math.log(3))
 
 
 def test_a_cut_row_goes_on_with_v_of_its_last_token() -> None:
