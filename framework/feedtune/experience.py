@@ -105,7 +105,7 @@ class Experience:
 
     def trim(self) -> Experience:
         """Without the columns that are pads in every row."""
-        used = self.mask.any(0).nonzero().squeeze(-1)
+        used = self.mask.any(0).nonzero()
         first, last = (int(used[0]), int(used[-1])) if len(used) else (0, 0)
         return self.padded(-first, last + 1 - self.tokens.shape[1])
 

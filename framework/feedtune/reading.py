@@ -6,6 +6,7 @@ from its beginning, gradients included; dropout, where there is any, falls on a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -89,22 +90,25 @@ def _read_shared(reader: Reader, exp: Experience, shared: Shared) -> tuple[Tenso
         which, start = mine[rows].argmax(-1), shared.length[rows]
         found.append((hidden[which, start - 1], rows * width + start - 1))
         answers = Spans(rows, start, exp.lengths[rows] - start)
-        found.append(_read_spans(reader, exp, answers, state, which))
+        found.append(_read_spans(reader, exp, answers, _rows_of(reader, state, which)))
     return torch.cat([hidden for hidden, _ in found]), torch.cat([place for _, place in found])
 
 
+def _rows_of(reader: Reader, state: State, which: Tensor) -> Callable[[Tensor], State]:
+    return lambda part: reader.select(state, which[part])
+
+
 def _read_spans(
-    reader: Reader, exp: Experience, spans: Spans, state: State | None = None, which: Tensor | None = None
+    reader: Reader, exp: Experience, spans: Spans, before: Callable[[Tensor], State] = lambda part: None
 ) -> tuple[Tensor, Tensor]:
     """Hidden states `[N, H]` after the tokens of these spans, and their places in `[B x T]`; pads have B x T.
 
-    Each span begins in an empty state, or in row `which` `[S]` of `state`.
+    `before` gives the state in which a part `[S']` of the spans begins; by default an empty one.
     """
     found = []
     for part in like_lengths(spans.length, PART):
         tokens, real, place = _block(exp, spans[part])
-        before = None if state is None or which is None else reader.select(state, which[part])
-        hidden, _ = reader(tokens, real, before)
+        hidden, _ = reader(tokens, real, before(part))
         found.append((hidden.flatten(0, 1), place.flatten()))
     return torch.cat([hidden for hidden, _ in found]), torch.cat([place for _, place in found])
 
@@ -147,7 +151,7 @@ def shared_prompts(exp: Experience) -> Shared | None:
 
     A prompt is what comes before the first action token. Batches with pads on the left are not looked into.
     """
-    start = torch.where(exp.action.any(-1), exp.action.int().argmax(-1), 0)  # [B]
+    start = exp.action.int().argmax(-1)  # [B]; 0 in rows without actions
     if len(exp) < 2 or bool((start == 0).any()) or not bool(exp.mask[:, 0].all()):
         return None
     columns = torch.arange(exp.tokens.shape[1], device=exp.tokens.device)

@@ -13,23 +13,9 @@ FROZEN = "the copy's weights take no gradient, so what it says has none"
 EQUIVALENTS: dict[str, dict[tuple[str, str], str]] = {
     "framework/feedtune/experience.py": {
         (
-            "Experience.trim",
-            "self.mask.any(0).nonzero().squeeze(-1) -> self.mask.any(0).nonzero().squeeze(0)",
-        ): "int() takes its number from any shape",
-        (
             "from_rows",
             "max((len(row) for row in rows), default=1) -> max((len(row) for row in rows), default=0)",
         ): "`or 1` follows",
-    },
-    "framework/feedtune/reading.py": {
-        (
-            "_read_spans",
-            "state is None or which is None -> state is None and which is None",
-        ): "who calls it gives both or neither",
-        (
-            "shared_prompts",
-            "torch.where(exp.action.any(-1), exp.action.int().argmax(-1), 0) -> exp.action.int().argmax(-1)",
-        ): "the first largest of zeros is number 0",
     },
     "framework/feedtune/scoring.py": {
         (

@@ -7,9 +7,11 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from feedtune.contracts import Backbone
 from feedtune.errors import UserError
 from feedtune.experience import Experience
 from feedtune.policy import Policy
+from feedtune.reading import read
 
 
 class TargetNetwork(nn.Module):
@@ -24,6 +26,7 @@ class TargetNetwork(nn.Module):
     """
 
     steps: Tensor
+    backbone: Backbone
     backbone: nn.Module
     heads: nn.ModuleDict
 
@@ -47,9 +50,8 @@ class TargetNetwork(nn.Module):
 
     @torch.no_grad()
     def read(self, exp: Experience) -> Tensor:
-        """Hidden states `[B, T, H]` of the copy."""
-        hidden: Tensor = self.backbone(exp.tokens, exp.mask)[0]
-        return hidden
+        """Hidden states `[B, T, H]` of the copy (see `feedtune.reading.read`)."""
+        return read(self.backbone, exp)
 
     @torch.no_grad()
     def follow(self, policy: Policy) -> None:

@@ -159,7 +159,7 @@ class CausalLM(Backbone):
 
     @contextmanager
     def steady(self) -> Iterator[None]:
-        """Linear layers on packed weights, attention of one query; each where it is faster."""
+        """Linear layers on packed weights, and attention of one query, on a CPU."""
         with packed_linears(self.causal), fast_for_one_query(self.causal):
             yield
 
