@@ -27,7 +27,6 @@ class TargetNetwork(nn.Module):
 
     steps: Tensor
     backbone: Backbone
-    backbone: nn.Module
     heads: nn.ModuleDict
 
     def __init__(self, *, polyak: float = 0.1, every: int = 1) -> None:
