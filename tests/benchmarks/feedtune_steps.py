@@ -52,13 +52,14 @@ class Ticking(Callback):
 
 def overrides(args: argparse.Namespace, folder: Path) -> list[str]:
     """trl_steps.py's settings in feedtune's words; a rollout is an epoch and has one optimiser step."""
+    parts = min(args.parts, args.responses // args.group)  # groups are never split
     adapter = [f"backbone.lora={{rank: {args.lora}, alpha: {LORA_ALPHA}, target_modules: all-linear}}"]
     return [
         "algorithm=grpo",
         "buffer=epochs",
         "buffer.passes=1",
-        f"buffer.minibatches={args.parts}",
-        f"trainer.accumulate_grad_batches={args.parts}",
+        f"buffer.minibatches={parts}",
+        f"trainer.accumulate_grad_batches={parts}",
         f"algorithm.kl.coefficient={BETA}",
         f"algorithm.surrogate.low={CLIP}",
         f"algorithm.surrogate.high={CLIP}",
@@ -105,7 +106,9 @@ def mean_lengths(folder: Path) -> list[float]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train for a few steps and print what they took."""
     options = parser(__doc__)
-    options.add_argument("--parts", type=int, default=4, help="parts of an optimiser step (4)")
+    options.add_argument(
+        "--parts", type=int, default=4, help="parts of an optimiser step, at most one a group (4)"
+    )
     options.add_argument("--override", action="append", default=[], help="a further override; any number")
     args = options.parse_args(arguments)
     args.case = args.case.resolve()

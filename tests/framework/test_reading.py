@@ -13,7 +13,7 @@ from feedtune import reading
 from feedtune.contracts import Backbone
 from feedtune.experience import Experience, from_rows
 from feedtune.reading import like_lengths, read
-from feedtune.testing.algorithms import right_aligned
+from feedtune.testing.rollouts import right_aligned
 
 LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=7)
 

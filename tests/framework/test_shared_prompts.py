@@ -13,7 +13,7 @@ from feedtune.experience import Experience, from_rows
 from feedtune.policy import Policy
 from feedtune.reading import shared_prompts
 from feedtune.scoring import head_values, score_actions
-from feedtune.testing.algorithms import right_aligned
+from feedtune.testing.rollouts import right_aligned
 
 T, F = True, False
 

@@ -6,66 +6,33 @@ A plugin's test module is four lines:
         def make(self) -> Algorithm:
             return Mine()
 
-Rows here are random: ragged, in groups, some with observations between two turns, with a reward on every
-action token, some to be bootstrapped. Everything is in float64, and what two ways of computing the same thing
-give is compared whole: loss, gradients, metrics and the algorithm's own state.
+Rows here are random: ragged, of one token or none, in groups, some with observations between two turns, with
+a reward on every action token, some to be bootstrapped. Everything is in float64, and what two ways of
+computing the same thing give is compared whole: loss, gradients, metrics and the algorithm's own state.
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from feedtune.completion import complete
-from feedtune.contracts import Algorithm, Backbone, State
-from feedtune.experience import Experience, from_rows, place_scores
+from feedtune.contracts import Algorithm, Backbone
+from feedtune.experience import Experience, place_scores
 from feedtune.policy import Policy
 from feedtune.references import FrozenCopy
-
-VOCABULARY = 6
-
-
-class TinyBackbone(Backbone):
-    """The smallest recurrent network that obeys the laws: h_t = tanh(embed(x_t) + W h_{t-1})."""
-
-    def __init__(self, *, vocab_size: int = VOCABULARY, hidden_size: int = 5) -> None:
-        super().__init__()
-        self.vocab_size, self.hidden_size = vocab_size, hidden_size
-        self.config = {"vocab_size": vocab_size, "hidden_size": hidden_size}
-        self.embedding = nn.Embedding(vocab_size, hidden_size)
-        self.recurrence = nn.Linear(hidden_size, hidden_size, bias=False)
-        self.output = nn.Linear(hidden_size, vocab_size)
-
-    def forward(self, tokens: Tensor, mask: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        embedded = self.embedding(tokens)  # [B, T, H]
-        last = torch.zeros_like(embedded[:, 0]) if state is None else state  # [B, H]
-        hidden = []
-        for t in range(tokens.shape[1]):
-            last = torch.where(mask[:, t, None], (embedded[:, t] + self.recurrence(last)).tanh(), last)
-            hidden.append(last)
-        return torch.stack(hidden, 1), last
-
-    def unembed(self, hidden: Tensor) -> Tensor:
-        logits: Tensor = self.output(hidden)
-        return logits
-
-    def select(self, state: State, rows: Tensor) -> State:
-        chosen: Tensor = state[rows]
-        return chosen
-
-    def head(self, outputs: int) -> nn.Module:
-        head = nn.Linear(self.hidden_size, outputs, dtype=self.output.weight.dtype)
-        nn.init.zeros_(head.weight)
-        nn.init.zeros_(head.bias)
-        return head
+from feedtune.testing.rollouts import random_rollout, right_aligned, short_and_good
+from feedtune.testing.tiny import VOCABULARY, Louder, TinyBackbone
 
 
 @dataclass
@@ -87,38 +54,6 @@ class Outcome:
     state: dict[str, Tensor]
 
 
-def random_rollout(seed: int, groups: int, group_size: int) -> Experience:
-    """A rollout as a collector returns it, in float64. Row 0 has one action token, and is not done."""
-    random = torch.Generator().manual_seed(seed)
-
-    def whole(low: int, high: int) -> int:
-        return int(torch.randint(low, high, (1,), generator=random))
-
-    rows: list[list[int]] = []
-    actions: list[list[bool]] = []
-    for _ in range(groups):
-        prompt = [whole(0, VOCABULARY) for _ in range(whole(1, 4))]
-        for _ in range(group_size):
-            acted = [True] * (1 if not rows else whole(1, 5))
-            if rows and whole(0, 3) == 0:
-                acted += [False] * whole(1, 3) + [True] * whole(1, 3)  # an observation and another turn
-            rows.append(prompt + [whole(0, VOCABULARY) for _ in acted])
-            actions.append([False] * len(prompt) + acted)
-    group = [number for number in range(groups) for _ in range(group_size)]
-    exp = from_rows(rows, actions, scores=[0.0] * len(rows), group=group)
-    reward = torch.randn(exp.tokens.shape, generator=random, dtype=torch.float64)
-    done = torch.arange(len(rows)) % 5 != 0
-    exp = replace(exp, reward=torch.where(exp.action, reward, 0), done=done, ended=done)
-    greedy = torch.randn(groups, generator=random, dtype=torch.float64)
-    return exp.with_(greedy=greedy.repeat_interleave(group_size))
-
-
-def right_aligned(exp: Experience) -> Experience:
-    """The same rows with their pads in front."""
-    rows = [exp[row : row + 1].trim() for row in range(len(exp))]
-    return Experience.cat([row.padded(exp.tokens.shape[1] - row.tokens.shape[1], 0) for row in rows])
-
-
 def nudge(module: nn.Module, seed: int, size: float) -> None:
     """Move every trainable weight by a random amount: a step that nobody asked for."""
     random = torch.Generator().manual_seed(seed)
@@ -137,8 +72,8 @@ class AlgorithmSuite(ABC):
     unscored_silences_its_group = False
     """Whether a row without a score leaves its whole group nothing to say, as half a pair does."""
 
-    seeds: Sequence[int] = (0, 1, 2)
-    """Of the rollouts that laws are tried on."""
+    compares_rows = False
+    """Whether the score of a row says something about other rows, as in baselines and filters."""
 
     tolerance = 1e-9
 
@@ -146,18 +81,29 @@ class AlgorithmSuite(ABC):
     def make(self) -> Algorithm:
         """A fresh algorithm."""
 
+    def make_at(self, temperature: float) -> Algorithm:
+        """The same at this temperature; for algorithms with an argument of that name."""
+        raise NotImplementedError(f"{type(self.make()).__name__} has a temperature: say how to set it")
+
     def make_backbone(self) -> Backbone:
         """What the policy reads with; float64."""
         return TinyBackbone().double()
 
-    def stage(self, seed: int = 0) -> Stage:
+    def stage(
+        self, seed: int = 0, make: Callable[[], Algorithm] | None = None, times: float | None = None
+    ) -> Stage:
         """Everything before a rollout. The reference is another model; the heads are not 0."""
+
+        def make_backbone() -> Backbone:
+            made = self.make_backbone()
+            return made if times is None else Louder(made, times)
+
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            algorithm = self.make().double()
-            policy = algorithm.build_policy(self.make_backbone).eval()
+            algorithm = (make or self.make)().double()
+            policy = algorithm.build_policy(make_backbone).eval()
             nudge(policy, seed + 1, 0.5)
-            reference = FrozenCopy(Policy(self.make_backbone(), temperature=policy.temperature or 1.0))
+            reference = FrozenCopy(Policy(make_backbone(), temperature=policy.temperature or 1.0))
             algorithm.setup(policy)
         return Stage(algorithm, policy, reference)
 
@@ -193,6 +139,15 @@ class AlgorithmSuite(ABC):
         """Random rows in groups."""
         return random_rollout(seed, groups, self.group_size)
 
+    def one_token_each(self) -> Experience:
+        """Random rows with one action token each."""
+        return random_rollout(1, 3, self.group_size, [1] * 3 * self.group_size)
+
+    def rollouts(self) -> Sequence[Experience]:
+        """What laws are tried on: rows of all sorts, of one token each, and some empty or without a score."""
+        lengths = [(2, 1, 3, 0, 1)[number % 5] for number in range(4 * self.group_size)]
+        return self.rollout(), self.one_token_each(), random_rollout(2, 4, self.group_size, lengths, {5})
+
     # -- the laws ---------------------------------------------------------------------------------------
 
     def test_the_same_rollout_gives_the_same_loss(self) -> None:
@@ -206,23 +161,21 @@ class AlgorithmSuite(ABC):
         assert math.isfinite(float(found.loss))
 
     def test_pads_leave_no_trace(self) -> None:
-        for seed in self.seeds:
-            exp = self.rollout(seed)
+        for exp in self.rollouts():
+            expected = self.outcome(exp)
             for pad, (left, right) in itertools.product((0, VOCABULARY - 1), ((0, 3), (2, 0), (1, 2))):
                 wide = exp.padded(left, right)
                 dirty = replace(wide, tokens=torch.where(wide.mask, wide.tokens, pad))
                 what = f"{left} pads of token {pad} on the left, {right} on the right"
-                self.same(self.outcome(dirty), self.outcome(exp), what)
+                self.same(self.outcome(dirty), expected, what)
 
     def test_rows_may_be_aligned_at_either_end(self) -> None:
-        for seed in self.seeds:
-            exp = self.rollout(seed)
+        for exp in self.rollouts():
             self.same(self.outcome(right_aligned(exp)), self.outcome(exp), "rows aligned at their ends")
 
     def test_rows_may_stand_in_any_order(self) -> None:
-        for seed in self.seeds:
-            exp = self.rollout(seed)
-            order = torch.randperm(len(exp), generator=torch.Generator().manual_seed(seed))
+        for exp in self.rollouts():
+            order = torch.randperm(len(exp), generator=torch.Generator().manual_seed(0))
             self.same(self.outcome(exp[order]), self.outcome(exp), "rows in another order")
 
     def test_group_numbers_are_only_names(self) -> None:
@@ -231,8 +184,8 @@ class AlgorithmSuite(ABC):
         self.same(self.outcome(renamed), self.outcome(exp), "other group numbers")
 
     def test_micro_batches_add_up(self) -> None:
-        for seed in self.seeds:
-            stage, exp = self.stage(), self.rollout(seed)
+        for exp in self.rollouts():
+            stage = self.stage()
             ready, _ = self.prepared(stage, exp)
             nudge(stage.policy, 3, 0.3)
             tokens, rows = float(ready.action.sum()), float(ready.action.any(-1).sum())
@@ -249,17 +202,43 @@ class AlgorithmSuite(ABC):
                 assert_close(added, gradient, atol=self.tolerance, rtol=0, msg=f"gradient of {name}")
 
     def test_a_row_without_a_score_is_as_good_as_absent(self) -> None:
-        for seed in self.seeds:
-            exp = self.rollout(seed)
-            score = exp.score.float()
+        for exp in self.rollouts():
+            score = torch.where(exp.scored, exp.score.float(), math.nan)
             score[1] = math.nan
             silent = place_scores(exp, score)
             silent = replace(silent, reward=torch.where(silent.scored[:, None], exp.reward, 0))
-            gone = exp.group == exp.group[1] if self.unscored_silences_its_group else score.isnan()
-            without = exp[(~gone).nonzero().squeeze(-1)].trim()
-            found, expected = self.outcome(silent), self.outcome(without)
+            found, expected = self.outcome(silent), self.outcome(self.without(exp, score.isnan()))
             found.metrics = {name: found.metrics[name] for name in expected.metrics}
             self.same(found, expected, "without the row", metrics=not self.unscored_silences_its_group)
+
+    def test_an_empty_response_has_no_loss_and_is_there_for_others_to_compare_with(self) -> None:
+        """As if it had been said and then taken from the loss; where rows are not compared, as if absent.
+
+        The reference is the policy and the response is short: no penalty falls on what is not said.
+        """
+        for exp in self.rollouts():
+            if (row := short_and_good(exp)) is None:
+                continue
+            stage, other = self.of_one_mind(), self.of_one_mind()
+            found = self.outcome(replace(exp, action=exp.action & ~row[:, None]), stage)
+            if self.compares_rows:
+                ready, metrics = self.prepared(other, exp)
+                nudge(other.policy, 3, 0.3)
+                late = replace(ready, action=ready.action & ~row[:, None])
+                self.same(found, self.measured(other, late, metrics), "taken from the loss", metrics=False)
+            else:
+                expected = self.outcome(self.without(exp, row), other)
+                alike = not self.unscored_silences_its_group
+                self.same(found, expected, "without the row", metrics=alike)
+
+    def test_an_empty_response_counts_if_rows_are_compared(self) -> None:
+        exp = self.one_token_each()
+        row = short_and_good(exp)
+        assert row is not None
+        found = self.outcome(replace(exp, action=exp.action & ~row[:, None]), self.of_one_mind())
+        absent = self.outcome(self.without(exp, row), self.of_one_mind())
+        moved = [float((found.gradients[name] - g).abs().max()) for name, g in absent.gradients.items()]
+        assert (max(moved) > 1e-6) == self.compares_rows, moved
 
     def test_an_empty_response_is_harmless(self) -> None:
         exp = self.rollout()
@@ -271,6 +250,21 @@ class AlgorithmSuite(ABC):
         assert float(nothing.loss) == 0
         assert not any(bool(g.any()) for g in nothing.gradients.values())
         assert all(bool(value.isfinite().all()) for value in nothing.state.values())
+
+    def test_temperature_is_mirrored_in_every_log_probability(self) -> None:
+        """Logits T times as large at temperature T are the same policy, in all that is computed."""
+        if "temperature" not in inspect.signature(type(self.make())).parameters:
+            return
+        for exp in self.rollouts():
+            outcomes, acting = [], []
+            for temperature in (1.0, 2.5):
+                stage = self.stage(make=partial(self.make_at, temperature), times=temperature)
+                outcomes.append(self.outcome(exp, stage))
+                with torch.no_grad():
+                    hidden, _ = stage.policy(exp.tokens, exp.mask)
+                    acting.append(stage.policy.action_logits(hidden).log_softmax(-1))
+            self.same(outcomes[1], outcomes[0], "temperature 2.5")
+            _equal(acting[1], acting[0], self.tolerance, "temperature 2.5: acting")
 
     def test_needs_are_all_that_it_reads(self) -> None:
         """What it does not ask for may be missing; "greedy" among it."""
@@ -301,6 +295,16 @@ class AlgorithmSuite(ABC):
     def test_its_docstring_says_what_it_is(self) -> None:
         text = type(self.make()).__doc__ or ""
         assert len(text.split()) >= 8, f"{type(self.make()).__name__} needs a docstring"
+
+    def without(self, exp: Experience, rows: Tensor) -> Experience:
+        """The others; of pairs, those whose both rows are left."""
+        gone = torch.isin(exp.group, exp.group[rows]) if self.unscored_silences_its_group else rows
+        return exp[(~gone).nonzero().squeeze(-1)].trim()
+
+    def of_one_mind(self) -> Stage:
+        """A stage whose reference is the policy."""
+        stage = self.stage()
+        return replace(stage, reference=FrozenCopy(stage.policy))
 
     def same(
         self,

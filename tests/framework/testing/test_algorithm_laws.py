@@ -97,6 +97,63 @@ class Reads(Plain):
         return Loss(-((exp.score - exp.extra["greedy"]) * logp).sum(), exp.row_count)
 
 
+class Compares(Plain):
+    """Takes off the mean score of the rollout, to which rows without actions count."""
+
+    def prepare(self, exp: Experience, policy: Policy) -> tuple[Experience, dict[str, float]]:
+        mean = torch.where(exp.scored, exp.score, 0).sum() / exp.scored.sum()
+        return exp.with_(mean=mean.expand(len(exp))), {}
+
+    def loss(self, exp: Experience, policy: Policy) -> Loss:
+        logp = score_actions(policy, exp).logp.sum(-1)
+        return Loss(-((exp.score - exp.extra["mean"]) * logp)[exp.action.any(-1)].sum(), exp.row_count)
+
+
+class ForgetsTheEmpty(Compares):
+    """The same over rows with actions alone: an empty response takes its score away with it."""
+
+    def prepare(self, exp: Experience, policy: Policy) -> tuple[Experience, dict[str, float]]:
+        counted = exp.scored & exp.action.any(-1)
+        mean = torch.where(counted, exp.score, 0).sum() / counted.sum().clamp(min=1)
+        return exp.with_(mean=mean.expand(len(exp))), {}
+
+
+class PaysTheEmpty(Plain):
+    """Averages over all rows with a score, also those that have nothing to say."""
+
+    def loss(self, exp: Experience, policy: Policy) -> Loss:
+        return Loss(super().loss(exp, policy).sum, exp.scored.sum())
+
+
+class Warm(Plain):
+    """REINFORCE without a baseline, at a temperature that divides the logits."""
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def build_policy(self, make_backbone: Callable[[], Backbone]) -> Policy:
+        return Policy(make_backbone(), temperature=self.temperature)
+
+
+class WarmInVain(Warm):
+    """Never tells the policy its temperature."""
+
+    def build_policy(self, make_backbone: Callable[[], Backbone]) -> Policy:
+        return Policy(make_backbone())
+
+
+class WarmTwice(Warm):
+    """Acts at its temperature, and learns at the square of it."""
+
+    def loss(self, exp: Experience, policy: Policy) -> Loss:
+        hidden, _ = policy(exp.tokens, exp.mask)
+        logits = policy.action_logits(hidden)[:, :-1] / self.temperature
+        logp = logits.log_softmax(-1).gather(-1, exp.tokens[:, 1:, None]).squeeze(-1)
+        said = torch.where(exp.action[:, 1:], logp, 0).sum(-1)
+        return Loss(-(exp.score * said)[exp.action.any(-1)].sum(), exp.row_count)
+
+
 class Nothing(Plain):
     """Has a loss that no weight moves."""
 
@@ -106,18 +163,25 @@ class Nothing(Plain):
 
 def suite_of(algorithm: type[Algorithm]) -> AlgorithmSuite:
     class Suite(AlgorithmSuite):
+        compares_rows = issubclass(algorithm, Compares)
+
         def make(self) -> Algorithm:
             return algorithm()
+
+        def make_at(self, temperature: float) -> Algorithm:
+            return algorithm(temperature=temperature)
 
     return Suite()
 
 
+EMPTY = "test_an_empty_response_has_no_loss_and_is_there_for_others_to_compare_with"
 LAWS = sorted(name for name in dir(AlgorithmSuite) if name.startswith("test_"))
 
 
 @pytest.mark.parametrize("law", LAWS)
-def test_a_right_one_passes(law: str) -> None:
-    getattr(suite_of(Plain), law)()
+@pytest.mark.parametrize("algorithm", [Plain, Compares, Warm])
+def test_a_right_one_passes(algorithm: type[Algorithm], law: str) -> None:
+    getattr(suite_of(algorithm), law)()
 
 
 @pytest.mark.parametrize(
@@ -130,6 +194,11 @@ def test_a_right_one_passes(law: str) -> None:
         (CountsTheUnscored, "test_a_row_without_a_score_is_as_good_as_absent"),
         (Forgets, "test_its_state_is_all_of_its_memory"),
         (Infinite, "test_an_empty_response_is_harmless"),
+        (ForgetsTheEmpty, EMPTY),
+        (ForgetsTheEmpty, "test_an_empty_response_counts_if_rows_are_compared"),
+        (PaysTheEmpty, EMPTY),
+        (WarmInVain, "test_temperature_is_mirrored_in_every_log_probability"),
+        (WarmTwice, "test_temperature_is_mirrored_in_every_log_probability"),
         (Reads, "test_needs_are_all_that_it_reads"),
         (Nothing, "test_it_learns_from_a_rollout"),
     ],
@@ -137,3 +206,12 @@ def test_a_right_one_passes(law: str) -> None:
 def test_a_broken_one_is_caught(algorithm: type[Algorithm], law: str) -> None:
     with pytest.raises((AssertionError, KeyError)):
         getattr(suite_of(algorithm), law)()
+
+
+def test_who_has_a_temperature_has_to_say_how_to_set_it() -> None:
+    class Suite(AlgorithmSuite):
+        def make(self) -> Algorithm:
+            return Warm()
+
+    with pytest.raises(NotImplementedError, match="Warm has a temperature"):
+        Suite().test_temperature_is_mirrored_in_every_log_probability()

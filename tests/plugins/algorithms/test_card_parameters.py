@@ -137,6 +137,19 @@ ELSEWHERE: Mapping[str, tuple[str, ...]] = {
 }
 """Where a key is turned whose difference the card's own collector cannot show."""
 
+LEASHES = [
+    {"algorithm.kl.place": "loss", "algorithm.kl.estimator": estimator}
+    for estimator in ("k2", "k3", "k3_token_ratio", "k3_prefix_ratio")
+]
+ROW_LEASH = {"algorithm.kl.place": "loss", "algorithm.kl.estimator": "k2_row"}  # wants aggregation=row_sum
+BY_VALUES = {"algorithm.advantage.baseline": "value"}
+FITTED = {"algorithm.value": {"_target_": PART + "ValueLoss", "weight": 1.0}}  # 0.5 unless said
+TOGETHER: Mapping[str, list[dict[str, Any]]] = {
+    "ppo": LEASHES,
+    "reinforce": [*LEASHES, ROW_LEASH, BY_VALUES, {**BY_VALUES, **FITTED}],
+}
+"""Keys of which at least one is refused alone, and what they are turned to together."""
+
 Seen = Iterator[tuple[str, Any]]
 
 
@@ -303,6 +316,21 @@ def test_every_key_moves_something_or_is_refused_by_name(card: str) -> None:
     }
     assert {key: what for key, what in found.items() if what not in ("moved", "refused")} == {}
     assert "moved" in found.values()
+
+
+@pytest.mark.parametrize("card", TOGETHER)
+def test_keys_that_are_refused_alone_move_together(card: str) -> None:
+    """Every combination moves what is computed, away from the card's own and from all the others."""
+    seen = [base(card)]
+    for combination in TOGETHER[card]:
+        config = composed(card).copy()
+        for key, value in combination.items():
+            OmegaConf.update(config, key, value, merge=False)
+        alone = [verdict(card, key, value) for key, value in combination.items()]
+        assert len(alone) == 1 or "refused" in alone, combination
+        here = dict(run(config))
+        assert [moves(other, iter(here.items())) for other in seen] == [True] * len(seen), combination
+        seen.append(here)
 
 
 @pytest.mark.parametrize("card", CARDS)

@@ -78,6 +78,84 @@ def test_the_mean_gradient_is_the_imitation_of_the_best(world: Any) -> None:
     torch.testing.assert_close(found, exact, atol=1e-12, rtol=1e-10)
 
 
+def times_among_the_best(p: Tensor, rewards: Tensor, n: int, keep: int) -> Tensor:
+    """How often, on average, this response is among the best `keep` of n draws from p.
+
+    Draw i is kept if fewer than `keep` of the others come before it. Each of the i earlier draws does with
+    the probability of a reward as high or higher, each of the n - 1 - i later ones with that of a higher one.
+    """
+    found = torch.zeros_like(p)
+    for response, reward in enumerate(rewards):
+        higher, as_high = float(p[rewards > reward].sum()), float(p[rewards >= reward].sum())
+        for i in range(n):
+            before = [1.0]  # P(so many come before)
+            for chance in [as_high] * i + [higher] * (n - 1 - i):
+                stay, more = [b * (1 - chance) for b in before], [b * chance for b in before]
+                before = [a + b for a, b in zip([*stay, 0.0], [0.0, *more], strict=True)]
+            found[response] += p[response] * sum(before[:keep])
+    return found
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize(("n", "keep"), [(2, 1), (3, 2), (4, 2), (4, 3)])
+def test_what_is_kept_is_distributed_as_the_best_k_of_n(world: Any, n: int, keep: int, ties: bool) -> None:
+    algorithm = FilteredImitation(keep=keep)
+    policy = world.policy(algorithm)
+    p, rewards = world.row_logps(policy).detach().exp(), world.returns(1.0)
+    rewards = rewards.round() if ties else rewards
+    draws = torch.tensor(list(itertools.product(range(7), repeat=n)))
+    found = torch.zeros(7, dtype=torch.float64)
+    for some in draws.split(343):  # in parts, for the memory; each draw is a group of its own
+        rows, groups = some.flatten().tolist(), torch.arange(len(some)).repeat_interleave(n).tolist()
+        exp, _ = algorithm.prepare(scored(world, rows, rewards[rows].tolist(), groups), policy)
+        best = exp.action.any(-1).view(-1, n)
+        assert best.sum(-1).eq(keep).all()
+        found.index_add_(0, some[best], p[some].prod(-1)[:, None].expand(-1, n)[best])
+    assert float(found.sum()) == pytest.approx(keep, abs=1e-12)
+    expected = times_among_the_best(p, rewards, n, keep)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+    if keep == 1:
+        torch.testing.assert_close(best_of(p, rewards, n), expected, atol=1e-12, rtol=0)
+
+
+def best_pairs(p: Tensor, rewards: Tensor, n: int) -> Tensor:
+    """P(the best of n draws is the row's response and the next the column's) `[7, 7]`; rewards all differ.
+
+    Both are y: none is better, and not only one is y. First a, then a worse b: a is drawn once, and the best
+    of the other n - 1 draws is b.
+    """
+    at_most = torch.stack([p[rewards <= r].sum() for r in rewards])
+    below = at_most - p
+    found = n * p[:, None] * (at_most ** (n - 1) - below ** (n - 1))[None]
+    found = torch.where(rewards[:, None] > rewards[None], found, 0)
+    return found + torch.diag(at_most**n - below**n - n * p * below ** (n - 1))
+
+
+@pytest.mark.parametrize("n", [3, 4])
+def test_the_mean_gradient_is_the_imitation_of_the_best_two(world: Any, n: int) -> None:
+    """Each batch averages over the tokens of both responses that it keeps."""
+    algorithm = FilteredImitation(keep=2)
+    policy = world.policy(algorithm)
+    table = policy.backbone.table.weight
+    p, rewards = world.row_logps(policy).detach().exp(), world.returns(1.0)
+    found = torch.zeros_like(table)
+    for draw in itertools.combinations_with_replacement(range(7), n):
+        orders = math.factorial(n) / math.prod(math.factorial(draw.count(y)) for y in set(draw))
+        exp = scored(world, draw, rewards[list(draw)].tolist(), [0] * n)
+        ready, _ = algorithm.prepare(exp, policy)
+        loss = algorithm.loss(ready, policy)
+        (gradient,) = torch.autograd.grad(loss.sum / loss.denominator, [table])
+        found += orders * p[list(draw)].prod() * gradient
+    pairs = best_pairs(p, rewards, n)
+    assert float(pairs.sum()) == pytest.approx(1, abs=1e-12)
+    lengths = torch.tensor([len(r) for r in world.responses])
+    logp = world.row_logps(policy)
+    nll = -(pairs * (logp[:, None] + logp[None]) / (lengths[:, None] + lengths[None])).sum()
+    (exact,) = torch.autograd.grad(nll, [table])
+    assert exact.abs().max() > 1e-3
+    torch.testing.assert_close(found, exact, atol=1e-12, rtol=1e-10)
+
+
 def kept(world: Any, keep: int, scores: list[float], group: list[int]) -> tuple[list[int], dict[str, float]]:
     algorithm = FilteredImitation(keep=keep)
     exp, metrics = algorithm.prepare(
