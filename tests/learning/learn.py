@@ -49,7 +49,7 @@ class Learnt:
     module: TuningModule
     codec: Codec
 
-    def quality(self, greedy: bool = False, rows: int = 16) -> float:
+    def quality(self, greedy: bool = False, rows: int = 64) -> float:
         """Mean score of so many sampled answers to each prompt, or of the greedy ones."""
         group = 1 if greedy else rows
         self.module.eval()
@@ -112,6 +112,7 @@ def learn(
         buffer=build(config.buffer, "buffer"),
         rows=rows,
         optimizer=build(config.optimizer, "optimizer"),
+        scheduler=build(config.scheduler, "scheduler"),
         seed=seed,
     )
     with _quiet():

@@ -67,14 +67,24 @@ def _habit(prompt: str, wanted: str, draw: random.Random) -> str:
     return said
 
 
-def preferred() -> list[Row]:
-    """Two of the logged answers to one prompt each, the better one chosen; equally good ones are left out."""
-    first, second = logged(seed=1), logged(seed=2)
+def preferred(count: int = 1024) -> list[Row]:
+    """Two answers to one prompt each, the better one chosen; equally good ones are left out.
+
+    Both are the habit's, but half of the second ones are any letters, none to three: what no pair shows,
+    such as ending at once, no pair forbids, and a network's probability drifts there.
+    """
+    draw = random.Random(3)
+    first, second = logged(count, seed=1), logged(count, seed=2)
+    said = [_any(draw) if draw.random() < 0.5 else row["reference"] for row in second]
     return [
-        _pair(one["prompt"], one["reference"], other["reference"])
-        for one, other in zip(first, second, strict=True)
-        if one["reward"] != other["reward"]
+        _pair(row["prompt"], row["reference"], other)
+        for row, other in zip(first, said, strict=True)
+        if row["reward"] != score(row["prompt"], other)
     ]
+
+
+def _any(draw: random.Random) -> str:
+    return "".join(draw.choices(LETTERS, k=draw.randrange(4)))
 
 
 def split_pairs() -> tuple[list[Row], list[Row]]:

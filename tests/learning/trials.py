@@ -50,7 +50,7 @@ def _greedy(rows: Rows) -> Trial:
 
 
 def _from_imitation(algorithm: str, backbone: str, seed: int, setting: Setting) -> Outcome:
-    """Two stages: imitate the log, then prefer the better of its answers."""
+    """Two stages: imitate the log, then learn which of two answers is preferred."""
     start = imitator(backbone, seed).weights()
     overrides = setting.chosen()
     learnt = learn(algorithm, backbone, preferred(), seed, setting.epochs, *overrides, weights=start)
