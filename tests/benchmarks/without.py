@@ -60,7 +60,7 @@ def leaving_at_once() -> None:
     """Rows leave the batch as soon as they are over."""
     from feedtune import sampling
 
-    sampling.CROWD = 1.0
+    sampling.CROWD = 1 - 1e-9  # one row that is over is enough
 
 
 def staying() -> None:
@@ -74,7 +74,7 @@ GAINS: dict[str, Callable[[], None]] = {
     switch.__name__: switch
     for switch in (one_part, whole_rows, plain_weights, concatenated_cache, leaving_at_once, staying)
 }
-OPTIONS = {"one_step": ["--parts", "1"]}
+OPTIONS = {"parts_of_a_step": ["--parts", "1"]}
 """Gains that are options of feedtune_steps.py."""
 
 
