@@ -61,6 +61,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     # Hydra would print its own message and exit with 1; so it hands the exception to us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     _quieten()
+    _bound_caches()
     try:
         command = importlib.import_module(f"feedtune.commands.{name}")
         return int(command.main(arguments))
@@ -91,6 +92,17 @@ def _quieten() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
+
+
+def _bound_caches() -> None:
+    """Bound the code that oneDNN (a CPU's bfloat16) keeps compiled, one piece for every shape of a product.
+
+    Rollouts have ever new shapes, so that at the defaults of 1024 pieces a run grows for hundreds of steps;
+    a model's own shapes, which come again with each layer, are far fewer. Read by torch when it first
+    multiplies; whoever sets them keeps their own.
+    """
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, "128")
 
 
 if __name__ == "__main__":

@@ -228,10 +228,10 @@ class Algorithm(nn.Module, ABC):
     """Whether the loss is right only for tokens drawn from the policy's own, unwarped distribution."""
 
     def check_steps(self, steps: int) -> None:
-        """Told how many optimiser steps follow each collection; an algorithm that cannot take them refuses.
+        """Told before training how many optimiser steps each collection takes part in; `needs` may shrink.
 
         Raises:
-            UserError: the loss is right only for the policy that acted, which moves with the first step.
+            UserError: more than the loss is right for: the policy that acted moves with the first step.
         """
 
     @abstractmethod

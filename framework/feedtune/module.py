@@ -113,7 +113,8 @@ class TuningModule(lightning.LightningModule):
             accumulate=self.trainer.accumulate_grad_batches,
             sum_over_ranks=lambda totals: sum_over_ranks(totals.to(self.device, torch.float32)),
         )
-        self.algorithm.check_steps(math.ceil(self.loader.steps / self.loader.accumulate))
+        self.algorithm.check_steps(self.loader.steps_of_a_collection)
+        self.needs = self.algorithm.needs()  # fewer, perhaps, where there is but one step
 
     def train_dataloader(self) -> RolloutLoader:
         """The rollout loader."""

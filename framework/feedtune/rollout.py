@@ -6,6 +6,7 @@ promises that a run that was killed and resumed sees the same minibatches as one
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -58,6 +59,12 @@ class RolloutLoader:
 
     def __len__(self) -> int:
         return self.plan.collections * self.steps
+
+    @property
+    def steps_of_a_collection(self) -> int:
+        """The most optimiser steps that one collection has minibatches in."""
+        starts = range(0, len(self), self.steps)
+        return max(math.ceil((start % self.accumulate + self.steps) / self.accumulate) for start in starts)
 
     def __iter__(self) -> Iterator[Experience]:
         # Lightning never pulls past the last minibatch, so nothing after the last yield would run:

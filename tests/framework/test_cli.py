@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -127,6 +128,15 @@ def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     monkeypatch.setattr(plugins, "main", interrupted)
     assert main(["plugins"]) == 130
     assert capsys.readouterr().err == "feedtune: interrupted\n"
+
+
+def test_caches_of_compiled_products_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At torch's own 1024 a run in bfloat16 grows with every new shape; a user's choice is kept."""
+    monkeypatch.delenv("LRU_CACHE_CAPACITY", raising=False)
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
+    assert cli.main(["plugins", "--no-such"]) == 2
+    assert os.environ["LRU_CACHE_CAPACITY"] == "128"
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7"
 
 
 def test_a_message_of_several_lines_is_told_once(

@@ -209,6 +209,15 @@ def test_denominators_are_those_of_the_whole_optimiser_step() -> None:
         assert [exp.step_rows for exp in window] == [size] * size  # one row each
 
 
+@pytest.mark.parametrize(
+    ("minibatches", "accumulate", "steps"),
+    [(4, 1, 4), (4, 2, 2), (4, 4, 1), (2, 4, 1), (3, 2, 2), (3, 4, 2)],  # the last: 3 + 1, 2 + 2, 1 + 3
+)
+def test_how_many_steps_a_collection_takes_part_in(minibatches: int, accumulate: int, steps: int) -> None:
+    made = loader(Echo(collections=4, items=12), Epochs(minibatches=minibatches), accumulate=accumulate)
+    assert made.steps_of_a_collection == steps
+
+
 def test_denominators_are_summed_over_ranks() -> None:
     asked: list[Tensor] = []
 

@@ -148,10 +148,11 @@ class Overlong:
 
 
 def _acting(exp: Experience) -> Tensor:
-    """Log-probabilities of the policy as it acted."""
-    if exp.old_logp is None:
+    """Log-probabilities of the policy as it acted: a whole pass's, or else the sampler's."""
+    acting = exp.sampler_logp if exp.old_logp is None else exp.old_logp
+    if acting is None:
         raise RuntimeError("a KL penalty needs the log-probabilities of the policy that acted")
-    return exp.old_logp
+    return acting
 
 
 def _reference(exp: Experience) -> Tensor:

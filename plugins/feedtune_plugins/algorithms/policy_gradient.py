@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -101,15 +101,22 @@ class PolicyGradient(Algorithm):
         self.surrogate, self.kl, self.overlong = surrogate, kl, overlong
         self.value = (value or ValueLoss()) if "values" in advantage.needs() else None
         self.entropy, self.temperature = entropy, temperature
+        self._one_step = False  # known from `check_steps`
 
     def needs(self) -> frozenset[str]:
-        leashed = self.kl is not None and self.kl.active
         found = set(self.advantage.needs())
-        found |= {"old_logp"} if self.surrogate is not None or leashed else set()
+        leashed = self.kl is not None and self.kl.active
+        in_reward = leashed and self.kl is not None and self.kl.place == "reward"
+        compared = leashed or self.surrogate is not None
+        found |= {"old_logp"} if in_reward or (compared and not self._one_step) else set()
         return frozenset(found | {"reference"} if leashed else found)
 
     def check_steps(self, steps: int) -> None:
-        """Without a ratio only the policy that acted has a right gradient: one step a rollout."""
+        """Without a ratio only the policy that acted has a right gradient: one step a rollout.
+
+        With one step the ratio is 1 and no pass has to be spent on old log-probabilities.
+        """
+        self._one_step = steps == 1
         if steps > 1 and self.surrogate is None:
             raise UserError(
                 f"buffer: {steps} optimiser steps on each rollout (buffer.passes, buffer.minibatches), but "
@@ -136,6 +143,8 @@ class PolicyGradient(Algorithm):
 
     def loss(self, exp: Experience, policy: Policy) -> Loss:
         scores = score_actions(policy, exp, entropy_gradient=self.entropy > 0)
+        if self._one_step and exp.old_logp is None:  # the policy has not moved since it acted
+            exp = replace(exp, old_logp=scores.logp.detach())
         per_token, metrics = (self.surrogate or log_likelihood)(scores.logp, exp)  # [B, T]
         metrics["loss/policy"] = masked_mean(per_token, exp.action).detach()
         metrics["policy/entropy"] = masked_mean(scores.entropy, exp.action).detach()

@@ -15,6 +15,7 @@ from feedtune.config.compose import compose_config
 from feedtune.config.discovery import own_conf
 from feedtune.contracts import Algorithm
 from feedtune.experience import Experience
+from feedtune.scoring import score_actions
 from feedtune.testing.algorithms import AlgorithmSuite, nudge
 
 
@@ -103,3 +104,20 @@ def test_temperature_is_mirrored_in_every_log_probability(name: str) -> None:
     for part, gradient in one.gradients.items():
         factor = 2.5 if part.startswith("backbone.output") else 1.0
         assert_close(other.gradients[part] * factor, gradient, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_one_step_a_rollout_saves_the_old_pass(name: str) -> None:
+    """The ratio is 1 without measuring it, unless the reward has a KL of the policy that acted in it."""
+    bench = Bench(name)
+    told, untold = bench.stage(), bench.stage()
+    told.algorithm.check_steps(1)
+    kl = node(name).kl
+    in_reward = kl is not None and kl.coefficient > 0 and kl.place == "reward"
+    assert ("old_logp" in told.algorithm.needs()) == in_reward
+    exp = bench.rollout()
+    with torch.no_grad():
+        exact = score_actions(untold.policy, exp).logp
+    exp = replace(exp, sampler_logp=exact)
+    outcomes = [bench.measured(s, *bench.prepared(s, exp)) for s in (told, untold)]
+    bench.same(outcomes[0], outcomes[1], "one step")
