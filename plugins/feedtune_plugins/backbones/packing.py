@@ -25,8 +25,9 @@ def packed_linears(model: nn.Module) -> Iterator[None]:
     oneDNN or the model is on another device.
     """
     layers = [layer for layer in model.modules() if type(layer) is nn.Linear and _can_be_packed(layer.weight)]
+    casts = {dtype: Cast(dtype) for dtype in TYPES}
     for layer in layers:
-        layer.forward = _packed(layer)  # type: ignore[method-assign, assignment]
+        layer.forward = _packed(layer, casts[_type(layer.weight)])  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
@@ -39,14 +40,38 @@ def _can_be_packed(weight: Tensor) -> bool:
     return has_onednn and weight.is_cpu and _type(weight) in TYPES
 
 
-def _packed(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
+class Cast:
+    """Tensors in a type. The newest is kept: queries, keys and values are made from the same one.
+
+    Args:
+        dtype: the type.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self._newest: tuple[Tensor, int, Tensor] | None = (
+            None  # what came, how often it had changed, its cast
+        )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The tensor in the type."""
+        if x.dtype == self.dtype:
+            return x
+        if x.is_inference():  # nobody counts its changes
+            return x.to(self.dtype)
+        if self._newest is None or self._newest[0] is not x or self._newest[1] != x._version:
+            self._newest = x, x._version, x.to(self.dtype)
+        return self._newest[2]
+
+
+def _packed(layer: nn.Linear, cast: Cast) -> Callable[[Tensor], Tensor]:
     dtype = _type(layer.weight)
     weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach().to(dtype), ROWS)
     bias = None if layer.bias is None else layer.bias.detach().to(dtype)
     product = torch.ops.mkldnn._linear_pointwise
 
     def forward(x: Tensor) -> Tensor:
-        found: Tensor = product(x.to(dtype), weight, bias, "none", [], "")
+        found: Tensor = product(cast(x), weight, bias, "none", [], "")
         return found
 
     return forward

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from feedtune.contracts import Backbone
-from feedtune_plugins.backbones.packing import packed_linears
+from feedtune_plugins.backbones.packing import Cast, packed_linears
 
 
 class Net(nn.Module):
@@ -84,3 +84,19 @@ def test_backbones_say_the_same_while_steady(backbone: Backbone) -> None:
         with backbone.steady():
             steady = backbone.unembed(backbone(tokens, mask)[0])
     torch.testing.assert_close(steady, plain, atol=1e-5, rtol=1e-5)
+
+
+def test_what_several_layers_read_is_cast_once() -> None:
+    cast, x = Cast(torch.bfloat16), torch.randn(3, 4)
+    with torch.no_grad():
+        once = cast(x)
+        assert cast(x) is once
+        torch.testing.assert_close(once, x.bfloat16())
+        x.add_(1)  # the same tensor, other numbers
+        torch.testing.assert_close(cast(x), x.bfloat16())
+        assert cast(once) is once  # in the type already
+    with torch.inference_mode():
+        unseen = torch.zeros(2)
+        assert cast(unseen).tolist() == [0, 0]
+        unseen.add_(1)
+        assert cast(unseen).tolist() == [1, 1]
