@@ -29,7 +29,7 @@ def linear_fit(xs: Sequence[float], ys: Sequence[float]) -> dict[str, float]:
 def two_costs(first: Sequence[float], second: Sequence[float], ys: Sequence[float]) -> tuple[float, float]:
     """The a and b of y = a first + b second that make the sum of squared relative errors least.
 
-    >>> two_costs([1, 2, 4], [3, 1, 1], [7, 5, 9])
+    >>> two_costs([1, 2, 4], [3, 1, 1], [5, 5, 9])
     (2.0, 1.0)
     """
     rows = [(x / y, z / y) for x, z, y in zip(first, second, ys, strict=True)]

@@ -50,7 +50,7 @@ class Cast:
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
         self._newest: tuple[Tensor, int, Tensor] | None = (
-            None  # what came, how often it had changed, its cast
+            None  # what came, how often changed, its cast
         )
 
     def __call__(self, x: Tensor) -> Tensor:
