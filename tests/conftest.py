@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from absl import logging as absl_logging
 
 from feedtune.contracts import Backbone
+from kills.nursery import Nursery
 
 VOCABULARY = 11
 
@@ -83,3 +84,11 @@ def tiny_backbone() -> Callable[[str], Backbone]:
 def backbone(request: pytest.FixtureRequest, tiny_backbone: Callable[[str], Backbone]) -> Backbone:
     """Each tiny backbone in turn."""
     return tiny_backbone(request.param)
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Forks a process for each command line, which can be killed: see kills/nursery.py."""
+    one = Nursery(tmp_path_factory.mktemp("nursery"))
+    yield one
+    one.close()

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from feedtune.checkpoints import newest
 from feedtune.config.compose import compose_config
 from feedtune.runs.training import train
 
@@ -69,6 +70,7 @@ def overrides(data: Path, backbone: str, algorithm: str, *more: str) -> list[str
         f"task.path={data}",
         "reward=length",
         "callbacks=quiet",
+        "selfcheck=false",
         "trainer.max_epochs=2",
         *rollout,
         *more,
@@ -81,9 +83,16 @@ def run(folder: Path, chosen: list[str]) -> dict[str, float]:
     return train(compose_config(chosen), folder)
 
 
+def newest_state(folder: Path) -> Path:
+    """The state file of a run's newest checkpoint."""
+    state = newest(folder)
+    assert state is not None, f"{folder} has no checkpoint"
+    return state
+
+
 def fingerprint(folder: Path) -> dict[str, Any]:
     """What two equal runs share: weights, metrics (but perf/*) and samples."""
-    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    checkpoint = torch.load(newest_state(folder), weights_only=True)
     digest = hashlib.sha256()
     for name, tensor in sorted(checkpoint["state_dict"].items()):
         digest.update(name.encode())

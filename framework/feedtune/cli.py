@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 COMMANDS = {
     "quickstart": "pretrain a small model, tune it by PPO, evaluate it: a few minutes on a laptop",
@@ -23,7 +26,7 @@ COMMANDS = {
     "plugins": "list every group, option and the distribution it comes from",
 }
 
-USER_MISTAKE = 2
+OUR_MISTAKE, USER_MISTAKE = 1, 2  # exit codes
 
 
 def usage() -> str:
@@ -37,7 +40,10 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, or 2 for a mistake that the user can mend."""
+    """Run a command; returns the exit code.
+
+    0; 1 for an error of ours, 2 for a mistake that the user can mend, 130 after Ctrl-C and 143 after SIGTERM.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
         print(usage())
@@ -51,7 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         from feedtune.errors import nearest
 
-        return _refuse(f"unknown command '{name}'.{nearest(name, COMMANDS)} Commands: {', '.join(COMMANDS)}")
+        return _say(
+            f"unknown command '{name}'.{nearest(name, COMMANDS)} Commands: {', '.join(COMMANDS)}",
+            USER_MISTAKE,
+        )
     return _run(name, rest)
 
 
@@ -63,26 +72,59 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     _quieten()
     _bound_caches()
     try:
-        command = importlib.import_module(f"feedtune.commands.{name}")
-        return int(command.main(arguments))
+        with _sigterm_as_exception():
+            command = importlib.import_module(f"feedtune.commands.{name}")
+            return int(command.main(arguments))
     except UserError as error:
-        return _refuse(str(error))
+        return _say(str(error), USER_MISTAKE)
+    except Interrupted as stop:
+        return _say(str(stop), stop.code)
     except SystemExit as end:  # --help, and what stops Hydra before a job
-        return _refuse(end.code) if isinstance(end.code, str) else int(end.code or 0)
+        return _say(end.code, USER_MISTAKE) if isinstance(end.code, str) else int(end.code or 0)
     except BrokenPipeError:  # the reader has seen enough, as in `feedtune train --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt as end:
-        print(f"feedtune: {end if isinstance(end, Interrupted) else 'interrupted'}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt:
+        return _say("interrupted", 128 + signal.SIGINT)
+    except Exception as error:
+        from feedtune.runs.failures import described
+
+        return _say(described(error), OUR_MISTAKE)
 
 
-def _refuse(message: str) -> int:
-    print(
-        "\n".join(f"feedtune: {line}" if i == 0 else line for i, line in enumerate(message.splitlines())),
-        file=sys.stderr,
-    )
-    return USER_MISTAKE
+@contextmanager
+def _sigterm_as_exception() -> Iterator[None]:
+    """Inside, SIGTERM ends the command as Ctrl-C does, with words; a second one without."""
+    former = signal.getsignal(signal.SIGTERM)
+    if former is not signal.SIG_DFL or threading.current_thread() is not threading.main_thread():
+        yield  # somebody else listens already, or nobody may
+        return
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _terminated(number: int, frame: object) -> None:
+    from feedtune.errors import Interrupted
+
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise Interrupted("stopped by SIGTERM", code=128 + number)
+
+
+def _say(message: str, code: int) -> int:
+    if message:
+        print(f"feedtune: {_readable(message)}", file=sys.stderr)
+    return code
+
+
+def _readable(message: str) -> str:
+    """What a message quotes of data, files and other programs, without secrets and escape sequences."""
+    from feedtune.config.secrets import redacted
+    from feedtune.text.visible import plain
+
+    return plain(redacted(message))
 
 
 def _quieten() -> None:

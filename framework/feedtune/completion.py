@@ -49,3 +49,15 @@ def complete(
         value, bootstrap = head_values(policy, "value", exp, scores.hidden)
         exp = exp.with_(value=value, bootstrap=bootstrap)
     return exp
+
+
+def logp_drift(exp: Experience) -> dict[str, float]:
+    """How far the sampler's log-probabilities are from those of a pass over whole rows, as a metric.
+
+    `rollout/logp_drift` is the mean absolute difference in nats an action token. Nothing where only one of
+    the two is known: in float32 the sampler's own serve as the old ones.
+    """
+    ours, theirs = exp.old_logp, exp.sampler_logp
+    if ours is None or theirs is None or ours is theirs or not exp.action.any():
+        return {}
+    return {"rollout/logp_drift": float((ours - theirs)[exp.action].abs().mean())}

@@ -18,8 +18,19 @@ class UserError(Exception):
     """
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in a run, with what the user may do next. The command line prints it and exits with 130."""
+class Interrupted(SystemExit):
+    """A signal has ended the command: the command line prints the message and exits with the code.
+
+    >>> raise Interrupted("stopped by SIGTERM", code=143)
+    Traceback (most recent call last):
+    feedtune.errors.Interrupted: stopped by SIGTERM
+    """
+
+    code: int  # 128 and the number of the signal, as shells have it
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from feedtune.errors import UserError
 from feedtune.experience import Experience, from_rows
 from feedtune.policy import Policy
 from feedtune.randomness import generator_for
-from feedtune.rewards import score_samples
+from feedtune.rewards import call_metrics, score_samples
 from feedtune.sampling import Decoding, Response, sample
 from feedtune.scoring import row_rewards, score_actions
 from feedtune.text.codec import Codec, EncodedPrompt
@@ -43,6 +43,13 @@ class EvaluationOptions:
             object.__setattr__(self, "decoding", Decoding(**self.decoding))  # as frozen dataclasses allow it
 
 
+@dataclass(frozen=True, kw_only=True)
+class MonitorOptions:
+    """The node `monitor` of a config: what looks on without being learnt from."""
+
+    reward: Mapping[str, Any] | None = None  # a reward source
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What was measured, and the responses it was measured on."""
@@ -61,6 +68,7 @@ def evaluate(
     reference: Policy | None = None,
     on_rows: Callable[[int], None] = lambda done: None,
     collector: Collector | None = None,
+    monitor: RewardSource | None = None,
 ) -> Evaluation:
     """Sample one response to each row and measure it, or let the collector perform, if it has a way.
 
@@ -69,7 +77,10 @@ def evaluate(
     with a reference policy eval/kl (nats a response, k1) and eval/reference_perplexity (of the responses
     under the reference); where rows have a reference text, eval/perplexity (of these texts under the policy)
     and eval/bleu, eval/chrf, eval/rougeL of the responses (extra `metrics`); where rows have a chosen and a
-    rejected answer, eval/preference_accuracy, by the head "reward" or else by the log-ratio to the reference.
+    rejected answer, eval/preference_accuracy, by the head "reward" or else by the log-ratio to the reference;
+    of a reward under a policy of calls (`feedtune.rewards`), eval/failures, eval/retries and eval/missing;
+    with a monitor, eval/monitor (its mean score of the same responses) and eval/monitor_error (the standard
+    error of that mean).
 
     Args:
         policy: in evaluation mode.
@@ -80,6 +91,7 @@ def evaluate(
         reference: what the policy is compared with.
         on_rows: told how many rows are done (progress bars).
         collector: the run's; where it performs (`Collector.perform`), its metrics are eval/reward and so on.
+        monitor: a second source, of which nothing is learnt.
     """
     chosen = list(rows if options.rows is None else rows[: options.rows])
     generator = generator_for(options.seed)
@@ -87,7 +99,8 @@ def evaluate(
     assert isinstance(decoding, Decoding)
     performed = collector and collector.perform(chosen, policy, generator, decoding)
     if performed:
-        return _evaluation_of(performed, policy, reference, decoding)
+        found = _evaluation_of(performed, policy, reference, decoding)
+        return replace(found, metrics=found.metrics | _call_metrics(reward))
     prompts = codec.prompts(chosen)
     responses: list[Response] = []
     for start in range(0, len(prompts), ROWS_AT_ONCE):
@@ -108,6 +121,8 @@ def evaluate(
     scores = None if reward is None else score_samples(reward, samples)
     metrics = {
         **_reward_metrics(scores),
+        **_call_metrics(reward),
+        **_monitor_metrics(monitor, samples),
         **_text_metrics(samples, responses),
         **_leash_metrics(policy, reference, _as_experience(prompts, responses), decoding),
         **_reference_text_metrics(policy, codec, chosen, samples),
@@ -122,6 +137,20 @@ def _evaluation_of(
     metrics = {name.replace("rollout/", "eval/"): value for name, value in performed.metrics.items()}
     metrics |= _leash_metrics(policy, reference, performed.experience, decoding)
     return Evaluation(metrics, [{k: _or_none(v) for k, v in record.items()} for record in performed.records])
+
+
+def _call_metrics(reward: RewardSource | None) -> dict[str, float]:
+    """eval/failures, eval/retries and eval/missing, where the policy of calls has a use for them."""
+    return {name.replace("reward/", "eval/"): value for name, value in call_metrics(reward).items()}
+
+
+def _monitor_metrics(monitor: RewardSource | None, samples: Sequence[Sample]) -> dict[str, float]:
+    if monitor is None:
+        return {}
+    total = score_samples(monitor, samples).total
+    known = total[~total.isnan()].double()
+    error = float(known.std()) / math.sqrt(len(known)) if len(known) > 1 else math.nan
+    return {"eval/monitor": mean_of_scored(total), "eval/monitor_error": error}
 
 
 def _reward_metrics(scores: Scores | None) -> dict[str, float]:

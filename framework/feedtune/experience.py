@@ -200,5 +200,6 @@ def place_scores(exp: Experience, score: Tensor) -> Experience:
     index = torch.arange(exp.tokens.shape[1], device=exp.tokens.device)
     last_real = index == exp.ends[:, None]
     earner = torch.where(last.any(-1, keepdim=True), last, last_real)  # [B, T]
-    reward = torch.where(earner, score.nan_to_num(nan=0.0)[:, None], torch.zeros(()))
+    earned = earner & scored[:, None]  # an infinite score stays one: it is found out before it is learnt from
+    reward = torch.where(earned, score[:, None], torch.zeros(()))
     return replace(exp, reward=reward, scored=scored, action=exp.action & scored[:, None])

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from feedtune.text.visible import plain
+
 LIBRARIES = ("datasets", "fsspec", "httpx", "httpx2", "huggingface_hub", "transformers", "urllib3")
 """Whose loggers keep quiet: what went wrong at last is in the error that they raise."""
 
@@ -23,7 +25,9 @@ def fetching(name: str) -> Iterator[None]:
     """
     if not Path(name).expanduser().is_dir() and name not in _said:
         _said.add(name)  # a model's tokenizer and weights are fetched apart
-        print(f"fetching '{name}' from the Hugging Face hub, as there is no such folder", file=sys.stderr)
+        print(
+            plain(f"fetching '{name}' from the Hugging Face hub, as there is no such folder"), file=sys.stderr
+        )
     loggers = [logging.getLogger(library) for library in LIBRARIES]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

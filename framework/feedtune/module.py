@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -12,12 +11,13 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from feedtune.completion import SUPPLIES, complete
-from feedtune.contracts import Algorithm, Backbone, Buffer, Collector, Loss, Reference, Row
+from feedtune.completion import SUPPLIES, complete, logp_drift
+from feedtune.contracts import Algorithm, Backbone, Buffer, Collector, Reference, Row
 from feedtune.distributed import gather_objects, sum_over_ranks
 from feedtune.errors import UserError, nearest
 from feedtune.experience import Experience
 from feedtune.metrics import EpochMetrics
+from feedtune.nonfinite import FiniteGuard, OnNonFinite, diverged
 from feedtune.policy import Policy
 from feedtune.profiling import Stopwatch, timing
 from feedtune.randomness import global_rng_state, set_global_rng_state
@@ -44,6 +44,9 @@ class TuningModule(lightning.LightningModule):
         seed: everything drawn in training depends on it.
         profile: whether each epoch's metrics say how many seconds each part of it took
             (`feedtune.profiling`). A GPU is then waited for between the parts, which costs a little.
+        on_nonfinite: what NaN or infinity in a reward, in what is prepared of a rollout, in a loss or in a
+            gradient does: "raise" stops, "skip" leaves out the rows or the optimiser step (`FiniteGuard`).
+        measures: asked after each collection for further metrics of it, such as failed calls of the reward.
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class TuningModule(lightning.LightningModule):
         init_heads: Callable[[Policy], None] | None = None,
         seed: int = 0,
         profile: bool = False,
+        on_nonfinite: OnNonFinite = "raise",
+        measures: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         super().__init__()
         _check_on_policy(algorithm, collector, buffer)
@@ -82,7 +87,8 @@ class TuningModule(lightning.LightningModule):
         self.make_scheduler = scheduler
         self.group_options = {name: dict(options) for name, options in (parameter_groups or {}).items()}
         self.metrics = EpochMetrics()  # of this epoch so far
-        self.epoch_metrics: dict[str, float] | None = None  # means of the epoch that has just ended
+        self.epoch_metrics: dict[str, float] | None = None  # means of the epoch that is just ending
+        self.ended_metrics: dict[str, float] = {}  # of the last epoch that has ended in this process
         self.epoch_records: list[Mapping[str, Any]] = []  # a few responses of this epoch, as text
         self.loader: RolloutLoader | None = None
         self.on_phase: Callable[[str], None] = lambda phase: (
@@ -90,6 +96,10 @@ class TuningModule(lightning.LightningModule):
         )  # told "collect" and "update" (progress bars)
         self._resumed: dict[str, Any] | None = None
         self.profile, self.stopwatch = profile, Stopwatch()
+        self.guard = FiniteGuard(on_nonfinite, lambda: self.place)
+        self._made = True  # whether the newest optimiser step was made, or else left out
+        self._idle = False  # whether the step that is being made has no token to learn from, on any rank
+        self.measures = measures
 
     # Data: one Lightning epoch = one trip through the loader
 
@@ -134,10 +144,13 @@ class TuningModule(lightning.LightningModule):
             self.eval()
             with self.trainer.precision_plugin.forward_context():
                 rollout = self.collector.collect(items, self.policy, generator)
-                exp = self._complete(rollout.experience.to(self.device))
+                collected = self.guard.collected(rollout.experience.to(self.device))
+                exp = self._complete(collected)
+                drift = logp_drift(exp)
                 exp, prepared = self.algorithm.prepare(exp, self.policy)
+                exp = self.guard.prepared(exp, collected)
             self.train(was_training)
-        self.metrics.add({**rollout.metrics, **prepared}, weight=len(exp))
+        self.metrics.add({**rollout.metrics, **drift, **prepared, **self.measures()}, weight=len(exp))
         self.stopwatch.now.collected += float(rollout.experience.action.sum())
         self.epoch_records.extend(rollout.records)
         self.on_phase("update")
@@ -161,30 +174,34 @@ class TuningModule(lightning.LightningModule):
         """The loss of one minibatch; Lightning's division by micro-batches and ranks cancels."""
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.stopwatch.now.trained += batch.step_tokens or 0.0  # of the whole step
+            self.guard.open(batch)
+            self._idle = batch.step_tokens == 0
         loss = self.algorithm.loss(batch, self.policy)
-        self._check_finite(loss)
-        self.metrics.add(loss.metrics, weight=len(batch))
+        self.guard.saw(loss, len(batch))
         return loss.sum / loss.denominator * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
 
-    def _check_finite(self, loss: Loss) -> None:
-        """Stop on all ranks where the loss of any is not finite: its step would leave no weight whole."""
-        broken = sum_over_ranks((~loss.sum.detach().isfinite()).float())
-        if not broken:
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Every micro-batch of the step has its gradient: make it only where all of them are finite."""
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        # Momentum and weight decay would move weights on a step that nobody has taught anything.
+        self._made = self.guard.passes(self.policy.named_parameters(), scaled) and not self._idle
+        if self._made:
+            for metrics, rows in self.guard.window():
+                self.metrics.add(metrics, weight=rows)
             return
-        names = [name for name, value in loss.metrics.items() if not math.isfinite(float(value))]
-        raise UserError(self._diverged(f"{', '.join(names) or 'the loss'} {'are' if names[1:] else 'is'}"))
+        for weight in self.parameters():
+            weight.grad = None  # optimisers pass over such weights: neither they nor their state move
 
-    def _diverged(self, what: str) -> str:
-        place = f"epoch {self.trainer.current_epoch}, optimiser step {self.trainer.global_step}"
-        return (
-            f"training diverged: {what} not finite at {place}. Try a lower optimizer.lr, "
-            "trainer.gradient_clip_val=1.0 or trainer.precision=32-true; nothing of this state was saved"
-        )
+    @property
+    def place(self) -> str:
+        """How far training has come, for messages."""
+        return f"epoch {self.trainer.current_epoch}, optimiser step {self.trainer.global_step}"
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One optimiser step, then the algorithm's own (not after each micro-batch)."""
         super().optimizer_step(*args, **kwargs)
-        self.algorithm.after_step(self.policy)
+        if self._made:
+            self.algorithm.after_step(self.policy)
 
     def configure_optimizers(self) -> Any:
         """One optimiser over the policy's parts; each part may have options of its own."""
@@ -226,6 +243,7 @@ class TuningModule(lightning.LightningModule):
         if self.epoch_metrics is not None:
             return self.epoch_metrics
         means = self.metrics.means()  # a GPU is waited for here: it is still busy with the update
+        means |= self.guard.metrics()
         self.epoch_metrics = means | self.stopwatch.lap().metrics(by_part=self.profile)
         self.stopwatch.switch("other")
         return self.epoch_metrics
@@ -234,9 +252,15 @@ class TuningModule(lightning.LightningModule):
         """Log the epoch's means to every logger and begin anew. Runs after the callbacks' own."""
         means = self.finish_epoch()
         self.stopwatch.switch("logging")  # and all else until the next epoch, but checkpoints
-        self.log_dict(means, rank_zero_only=True)
+        self.log_dict(means, logger=False, rank_zero_only=True)  # for callbacks that monitor one of them
+        # Lightning would tell the loggers after the epoch's checkpoint: a run that is killed in between, and
+        # goes on from there, would never do so.
+        for logger in self.trainer.loggers:
+            logger.log_metrics({**means, "epoch": self.trainer.current_epoch}, self.trainer.global_step - 1)
+            logger.save()
         self.metrics.clear()
-        self.epoch_metrics, self.epoch_records = None, []
+        self.guard.clear()
+        self.ended_metrics, self.epoch_metrics, self.epoch_records = means, None, []
 
     # Checkpoints: everything that a resumed run needs to repeat this one
 
@@ -266,6 +290,7 @@ class TuningModule(lightning.LightningModule):
             "loader": self.loader.state_dict() if self.loader else {},
             "rng": global_rng_state(),
             "metrics": self.metrics.state_dict(),
+            "guard": self.guard.state_dict(),
             "stopwatch": self.stopwatch.state_dict(),
             "records": [dict(record) for record in self.epoch_records],
         }
@@ -275,7 +300,7 @@ class TuningModule(lightning.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the loader's place and fill in the weights that were left out."""
-        state = checkpoint["feedtune"]
+        self._resumed = state = checkpoint["feedtune"]
         if len(state["ranks"]) != self.trainer.world_size:
             raise UserError(
                 f"the checkpoint was written by {len(state['ranks'])} processes and cannot go on with "
@@ -287,16 +312,21 @@ class TuningModule(lightning.LightningModule):
         if self.loader is not None:
             self.loader.load_state_dict(mine["loader"])
         self.metrics.load_state_dict(mine["metrics"])
+        self.guard.load_state_dict(mine["guard"])
         self.stopwatch.load_state_dict(mine["stopwatch"])
         self.epoch_records = list(mine["records"])
-        self._resumed = state
+
+    @property
+    def restoring(self) -> bool:
+        """Whether a checkpoint has been read from which training has not gone on yet."""
+        return self._resumed is not None
 
     def check_weights(self) -> None:
         """Raise a `UserError` if a weight of the policy is not finite: the last step was too wide."""
         broken = [name for name, weight in self.policy.named_parameters() if not weight.isfinite().all()]
         if broken:
             more = f" and {len(broken) - 1} more" if broken[1:] else ""
-            raise UserError(self._diverged(f"the weight {broken[0]}{more} {'are' if more else 'is'}"))
+            raise diverged(f"the weight {broken[0]}{more} {'are' if more else 'is'}", self.place)
 
     def _rebuilt_keys(self) -> list[str]:
         return [

@@ -25,7 +25,7 @@ Part = Literal[
     "prepare",  # all else of a rollout: encoding, log-probabilities, values, Algorithm.prepare
     "update",  # minibatches and optimiser steps
     "evaluation",  # evaluation.every
-    "checkpoint",  # checkpoints/last.ckpt
+    "checkpoint",  # checkpoints/step-*/
     "logging",  # metrics.csv, samples.jsonl, the bar and the loggers
     "other",  # callbacks at the epoch's end that mark no part
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +129,16 @@ def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     monkeypatch.setattr(plugins, "main", interrupted)
     assert main(["plugins"]) == 130
     assert capsys.readouterr().err == "feedtune: interrupted\n"
+
+
+def test_sigterm_is_no_traceback_either(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The handler is there while a command runs and not after it."""
+    monkeypatch.setattr(plugins, "main", lambda arguments: signal.raise_signal(signal.SIGTERM))
+    assert main(["plugins"]) == 143
+    assert capsys.readouterr().err == "feedtune: stopped by SIGTERM\n"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_caches_of_compiled_products_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from feedtune.module import TuningModule
 from feedtune.randomness import generator_for
 from feedtune.runs.assembly import assemble, checked
 from feedtune.scoring import score_actions
-from small_runs import overrides, run, write_rows
+from small_runs import newest_state, overrides, run, write_rows
 
 
 def module_of(folder: Path, *chosen: str) -> TuningModule:
@@ -59,7 +59,7 @@ def test_a_part_of_the_policy_has_a_rate_of_its_own(tmp_path: Path) -> None:
     assert groups.param_groups[0]["lr"] == 0.5
     assert module.group_options == {"value": {"lr": 0.5}}
     run(tmp_path / "still", [*chosen, "optimizer.lr=0.0"])
-    state = torch.load(tmp_path / "still" / "checkpoints" / "last.ckpt", weights_only=True)
+    state = torch.load(newest_state(tmp_path / "still"), weights_only=True)
     rates = {group["name"]: group["lr"] for group in state["optimizer_states"][0]["param_groups"]}
     assert rates == {"backbone": 0.0, "value": 0.5}
 

@@ -13,8 +13,8 @@ from omegaconf import open_dict
 from feedtune.callbacks.files import read_metrics
 from feedtune.config.compose import compose_config
 from feedtune.profiling import PARTS, ROLLOUT, Lap, Stopwatch, timed, timing
-from feedtune.runs.training import LAST, train
-from small_runs import SMALL, fingerprint, overrides, rows_for, run, write_rows
+from feedtune.runs.training import train
+from small_runs import SMALL, fingerprint, newest_state, overrides, rows_for, run, write_rows
 
 ALWAYS = {
     "perf/epoch_seconds",
@@ -304,7 +304,7 @@ def test_a_resumed_run_goes_on_counting(tmp_path: Path, step: int) -> None:
         config.trust = [__name__]
     with pytest.raises(KilledError):
         train(config, folder)
-    train(compose_config(chosen), folder, folder / LAST)
+    train(compose_config(chosen), folder, newest_state(folder), force=True)  # without the callback that kills
     rows = perf(folder)
     assert len(rows) == 2
     for row in rows:

@@ -1,11 +1,13 @@
 """metrics.csv and samples.jsonl: one row an epoch, a few responses a rollout.
 
-A resumed run cuts both back to its checkpoint first, so that they end as if nothing had happened.
+A resumed run cuts both back to its checkpoint first, so that they end as if nothing had happened. Both are on
+the disk before the checkpoint of their epoch is written.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Mapping
@@ -15,6 +17,8 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
+from feedtune.durable import append_file, replace_file
+from feedtune.errors import UserError
 from feedtune.module import TuningModule
 
 
@@ -31,7 +35,8 @@ class MetricsCSV(Callback):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Keep the rows of epochs before the one that begins."""
         path = _path(trainer)
-        self.rows = read_metrics(path, trainer.current_epoch) if path.is_file() else []
+        goes_on = trainer.current_epoch > 0 and path.is_file()
+        self.rows = read_metrics(path, trainer.current_epoch) if goes_on else []
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Write the epoch's row; the whole file again, for an epoch may bring new columns."""
@@ -44,12 +49,11 @@ class MetricsCSV(Callback):
 
     def _write(self, path: Path) -> None:
         columns = ["epoch", *sorted({name for row in self.rows for name in row} - {"epoch"})]
-        partial = path.with_suffix(".partial")
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows({k: _cell(v) for k, v in row.items()} for row in self.rows)
-        partial.replace(path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, restval="")
+        writer.writeheader()
+        writer.writerows({k: _cell(v) for k, v in row.items()} for row in self.rows)
+        replace_file(path, text.getvalue())
 
 
 def _path(trainer: Trainer) -> Path:
@@ -62,10 +66,17 @@ def _cell(value: Any) -> Any:
 
 
 def read_metrics(path: Path, before_epoch: int) -> list[dict[str, Any]]:
-    """Rows of a metrics.csv that belong to earlier epochs, as they stand there."""
-    with path.open(newline="") as file:
-        rows = [{k: v for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
-    return [row for row in rows if int(row["epoch"]) < before_epoch]
+    """Rows of a metrics.csv that belong to earlier epochs, as they stand there.
+
+    Raises:
+        UserError: it is no such table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [{k: v for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
+        return [row for row in rows if int(row["epoch"]) < before_epoch]
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UserError(f"{path}: damaged. Remove it to go on without the rows of earlier epochs") from error
 
 
 def _as_json(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,9 +92,11 @@ class SamplesFile(Callback):
         path = Path(trainer.default_root_dir) / "samples.jsonl"
         if not (_begins(trainer) and path.is_file()):
             return
-        lines = path.read_text().splitlines()
-        kept = [line for line in lines if json.loads(line)["epoch"] < trainer.current_epoch]
-        path.write_text("".join(line + "\n" for line in kept))
+        text = path.read_text(encoding="utf-8", errors="replace")
+        lines = text.split("\n")  # not splitlines: a response may hold U+2028
+        kept = "".join(line + "\n" for line in lines if _epoch_of(line) < trainer.current_epoch)
+        if kept != text:
+            replace_file(path, kept)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Append the records of this epoch's rollouts."""
@@ -92,8 +105,14 @@ class SamplesFile(Callback):
         records: list[Mapping[str, Any]] = module.epoch_records
         if records and _begins(trainer):
             path = Path(trainer.default_root_dir) / "samples.jsonl"
-            with module.stopwatch.part("logging"), path.open("a") as file:
-                file.writelines(
-                    json.dumps(_as_json({"epoch": trainer.current_epoch, **r}), ensure_ascii=False) + "\n"
-                    for r in records
-                )
+            lines = [_as_json({"epoch": trainer.current_epoch, **record}) for record in records]
+            with module.stopwatch.part("logging"):
+                append_file(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def _epoch_of(line: str) -> float:
+    """The epoch of a line of samples.jsonl; infinity: a kill has cut the line off."""
+    try:
+        return int(json.loads(line)["epoch"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

@@ -105,8 +105,15 @@ class Progress(Callback):
             self.waiting.stop()
             self.waiting = None
 
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        """Close the bar after an error too: Lightning ends without `teardown` then."""
+        self._close()
+
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        """Close the bar, also after an error."""
+        """Close the bar."""
+        self._close()
+
+    def _close(self) -> None:
         self._stop_waiting()
         if self.bar is not None:
             self.bar.stop()

@@ -8,6 +8,9 @@ from typing import NoReturn
 
 from feedtune.errors import UserError
 
+TRUST_HELP = "run and call what the folder names: reward.path, reward.url, classes of packages not trusted"
+"""Of the flag of every command that reads a run folder."""
+
 
 class Arguments(argparse.ArgumentParser):
     """A parser that raises where argparse would print its usage and exit.

@@ -10,23 +10,25 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from feedtune.commands.arguments import Arguments
+from feedtune.commands.arguments import TRUST_HELP, Arguments
 from feedtune.commands.resume import saved_config
 from feedtune.config.compose import compose_config
 from feedtune.config.discovery import options_of
 from feedtune.config.hydra_errors import explained
+from feedtune.config.saved import CONFIG, OVERRIDES, permitted, saved_overrides
 from feedtune.errors import UserError, nearest
 from feedtune.evaluation import Evaluation, as_json, evaluate
 from feedtune.policy import Policy
 from feedtune.runs.assembly import Assembly, assemble, checked
 from feedtune.runs.export import load
+from feedtune.text.visible import plain
 
-USED = ("evaluation", "reward", "task", "init_from", "trust")
+USED = ("evaluation", "reward", "task", "init_from", "trust", "reward_calls")
 """What overrides may be about: the rest of a run's config is history."""
 
 
@@ -38,29 +40,34 @@ def main(arguments: Sequence[str]) -> int:
         "overrides", nargs="*", help=f"of {', '.join(USED)}: such as evaluation.rows=200 reward=toxicity"
     )
     parser.add_argument("--out", type=Path, help="where to write; by default DIR/evaluation.json")
+    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     given = parser.read(arguments)
-    found, before = evaluate_run(given.folder, given.overrides)
+    found, before = evaluate_run(given.folder, given.overrides, trust=given.trust)
     out = given.out or given.folder / "evaluation.json"
     try:
-        out.write_text(json.dumps(as_json(found, before), indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(as_json(found, before), indent=2, ensure_ascii=False) + "\n"
+        out.write_text(text, encoding="utf-8", errors="backslashreplace")  # as JSON spells lone surrogates
     except OSError as error:
         raise UserError(f"{out}: cannot be written: {error.strerror}") from error
     console = Console()
     console.print(metrics_table(found, before))
     console.print(samples_table(found, before))
-    console.print(f"responses and numbers: {out}", highlight=False)
+    console.print(plain(f"responses and numbers: {out}"), highlight=False, markup=False, emoji=False)
     return 0
 
 
-def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[Evaluation, Evaluation | None]:
+def evaluate_run(
+    folder: Path, overrides: Sequence[str] = (), trust: bool = False
+) -> tuple[Evaluation, Evaluation | None]:
     """Measure the policy of a run folder, and the reference that it was tuned from, if it has one.
 
     Overrides change the run's config first: another reward, other rows, another way of decoding.
+    Code that the folder itself names is run only with `trust`.
     """
     _check_used(overrides)
-    config, typed = _config(folder, overrides)
+    config, typed = _config(folder, overrides, trust)
     config = checked(config, folder, typed)
-    tuned = load(folder)
+    tuned = load(folder, trust=trust)
     parts = assemble(config, tuned.codec)
     rows = parts.eval_rows()
     reference = _reference(config, parts)
@@ -74,6 +81,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[Evaluatio
             options=parts.options,
             reference=reference,
             collector=parts.module.collector,
+            monitor=parts.monitor,
         )
         found = measure(tuned.policy)
         before = None if reference is None else measure(reference)
@@ -92,27 +100,27 @@ def _check_used(overrides: Sequence[str]) -> None:
             )
 
 
-def _config(folder: Path, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
+def _config(folder: Path, overrides: Sequence[str], trust: bool) -> tuple[DictConfig, list[str]]:
     """The run's config, and what was typed for it; with overrides, composed again from its own and these."""
     saved = saved_config(folder)
     if not overrides:
-        return saved, []
-    path = folder / ".hydra" / "overrides.yaml"
-    own = [str(line) for line in OmegaConf.load(path)] if path.is_file() else []
+        return permitted(saved, folder / CONFIG, trust), []
+    own = saved_overrides(folder / OVERRIDES, trust)
     typed = [*_still_meant(own, overrides), *overrides]
-    return compose_config(typed), typed
+    return permitted(compose_config(typed), folder / OVERRIDES, trust, overrides), typed
 
 
 def _still_meant(own: Sequence[str], overrides: Sequence[str]) -> list[str]:
     """The run's own overrides, but for those of groups of which another option is chosen now."""
     parse = OverridesParser.create().parse_overrides
     with explained(overrides):
-        exchanged = {one.key_or_group for one in parse(list(overrides)) if options_of(one.key_or_group)}
+        exchanged = {_group(one) for one in parse(list(overrides)) if options_of(one.key_or_group)}
     return [line for line, one in zip(own, parse(list(own)), strict=True) if _group(one) not in exchanged]
 
 
 def _group(override: Override) -> str:
-    return override.key_or_group.split(".")[0]
+    """The top-level key that it is about; that of `reward@monitor.reward=length` is `monitor`."""
+    return str(override.package or override.key_or_group).split(".")[0]
 
 
 def _reference(config: DictConfig, parts: Assembly) -> Policy | None:
@@ -127,7 +135,7 @@ def metrics_table(found: Evaluation, before: Evaluation | None) -> Table:
     table = Table("metric", *(["before"] if before else []), "after" if before else "value")
     for name, value in found.metrics.items():
         old: list[Any] = [_number(before.metrics.get(name))] if before else []
-        table.add_row(name, *old, _number(value))
+        table.add_row(_text(name), *old, _number(value))
     return table
 
 
@@ -143,8 +151,13 @@ def samples_table(found: Evaluation, before: Evaluation | None, rows: int = 8) -
     for index, record in enumerate(found.records[:rows]):
         old = [before.records[index]["response"]] if before else []
         cells = [record["prompt"], *old, record["response"]]
-        table.add_row(*map(escape, cells), *([_number(record["reward"])] if rewarded else []))
+        table.add_row(*map(_text, cells), *([_number(record["reward"])] if rewarded else []))
     return table
+
+
+def _text(text: str) -> Text:
+    """For a cell: markup, emoji codes and escape sequences in it are read, not obeyed."""
+    return Text(plain(text))
 
 
 def _number(value: float | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from feedtune.commands.arguments import Arguments
+from feedtune.commands.arguments import TRUST_HELP, Arguments
 from feedtune.errors import UserError
 from feedtune.runs.export import load
 
@@ -24,20 +24,23 @@ def main(arguments: Sequence[str]) -> int:
     parser = Arguments(prog="feedtune export", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="a run folder or its export/")
     parser.add_argument("out", type=Path, metavar="OUT", help="a new or empty folder")
-    given = parser.parse_args(arguments)
-    print(f"transformers folder: {export(given.folder, given.out)}")
+    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
+    given = parser.read(arguments)
+    print(f"transformers folder: {export(given.folder, given.out, trust=given.trust)}")
     return 0
 
 
-def export(folder: Path, out: Path) -> Path:
+def export(folder: Path, out: Path, trust: bool = False) -> Path:
     """Write the policy of a run as a folder for `transformers.AutoModelForCausalLM`; returns it.
+
+    Classes of packages that are not trusted are made only with `trust`.
 
     Raises:
         UserError: `folder` is no run, its backbone is none of transformers', or `out` holds files already.
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out}: expected a new or empty folder, and nothing is written over")
-    loaded = load(folder)
+    loaded = load(folder, trust=trust)
     backbone = loaded.policy.backbone
     if not isinstance(backbone, Mergeable):
         raise UserError(

@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 
-from feedtune.commands.arguments import Arguments
+from feedtune.commands.arguments import TRUST_HELP, Arguments
 from feedtune.contracts import Row
 from feedtune.errors import UserError
 from feedtune.runs.export import Loaded, load
 from feedtune.sampling import Decoding, sample
+from feedtune.text.visible import plain
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -23,13 +24,13 @@ def main(arguments: Sequence[str]) -> int:
     given = _parser().read(arguments)
     if given.max_new_tokens < 1:
         raise UserError(f"--max-new-tokens: expected at least 1, got {given.max_new_tokens}")
-    loaded = load(given.folder)
+    loaded = load(given.folder, trust=given.trust)
     speaker = Speaker(loaded, given)
     if given.text is not None:
-        print(speaker.answer(given.text))
+        print(plain(speaker.answer(given.text)))
     elif given.file is not None or not sys.stdin.isatty():
         for line in _lines(given.file):
-            print(speaker.answer(line))
+            print(plain(speaker.answer(line)))
     else:
         _chat(speaker)
     return 0
@@ -49,6 +50,7 @@ def _parser() -> Arguments:
     parser.add_argument("--seed", type=int, default=0, help="other seed, other answer (default 0)")
     parser.add_argument("--system", help="system prompt; default: the model's own")
     parser.add_argument("--plain", action="store_true", help="continue the text; do not answer it as a chat")
+    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     return parser
 
 
@@ -127,5 +129,5 @@ def _chat(speaker: Speaker) -> None:
         if not text:
             break
         answer = speaker.answer(text, before)
-        print(answer)
+        print(plain(answer))
         before += [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
+from feedtune.checkpoints import listed
 from feedtune.commands import evaluate, resume, train
 from feedtune.commands.report import report_line
 from feedtune.config.compose import compose_config, to_plain
+from feedtune.config.saved import remember_code
+from feedtune.config.trust import trust
 from feedtune.config.types import fits, wrong_type
-from feedtune.errors import UserError, nearest
-from feedtune.runs.training import LAST
+from feedtune.errors import Interrupted, UserError, nearest
+from feedtune.text.visible import plain
 
 STAGES = ("train", "evaluate")
 """Commands that a stage can be."""
@@ -26,7 +32,8 @@ stopped one goes on.
 
   pipeline=NAME          which stages (default quickstart)
   dir=FOLDER             where to put the runs, or the folder of a pipeline to go on with
-  stages.NAME.arguments  arguments of a stage, as its command takes them"""
+  stages.NAME.arguments  arguments of a stage, as its command takes them
+  --trust                run code that the folders of a stopped pipeline name, beside what the stages say"""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,6 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(USAGE)
         return 0
+    trusting = "--trust" in arguments
+    arguments = [argument for argument in arguments if argument != "--trust"]
     flags = [argument for argument in arguments if argument.startswith("-")]
     if flags:
         raise UserError(f"unrecognized arguments: {' '.join(flags)}; see feedtune pipeline --help")
@@ -44,16 +53,28 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(stderr=True)
     began = time.perf_counter()
     for number, (name, stage) in enumerate(config["stages"].items(), 1):
-        console.rule(f"{number}/{len(config['stages'])} {name}")
-        console.print(
-            f"feedtune {stage['command']} {' '.join(stage['arguments'])}", style="dim", highlight=False
-        )
-        _run_stage(stage, folder / name)
+        console.rule(Text(plain(f"{number}/{len(config['stages'])} {name}")))
+        line = plain(f"feedtune {stage['command']} {' '.join(stage['arguments'])}")
+        console.print(line, style="dim", highlight=False, markup=False, emoji=False)
+        with _all_go_on_with(arguments, folder):
+            _run_stage(stage, folder / name, trusting)
     minutes = (time.perf_counter() - began) / 60
     trained = [folder / name for name, stage in config["stages"].items() if stage["command"] == "train"]
     print(report_line(trained, folder / "report.html"))
     print(f"all stages: {minutes:.1f} minutes")
     return 0
+
+
+@contextmanager
+def _all_go_on_with(arguments: Sequence[str], folder: Path) -> Iterator[None]:
+    """A stage that a signal has ended says how it goes on; here, how all of them do."""
+    try:
+        yield
+    except Interrupted as stop:
+        named = any(one.startswith("dir=") for one in arguments)
+        again = [*arguments, *([] if named else [f"dir={_quoted(folder)}"])]
+        line = f"all stages go on with: feedtune pipeline {shlex.join(again)}"
+        raise Interrupted(f"{stop}\n{line}", code=stop.code) from None
 
 
 def _check_stage(name: str, stage: Mapping[str, Any]) -> None:
@@ -66,18 +87,21 @@ def _check_stage(name: str, stage: Mapping[str, Any]) -> None:
         raise UserError(wrong_type(f"stages.{name}.arguments", arguments, list[str]))
     try:
         if command == "train":
-            compose_config(arguments)
+            own = compose_config(arguments)
+            trust(to_plain(own.trust))  # what the stages name is the user's own, also where one goes on
+            remember_code(own)
     except UserError as error:
         raise UserError(f"stages.{name}: {error}") from error
 
 
-def _run_stage(stage: Mapping[str, Any], folder: Path) -> None:
+def _run_stage(stage: Mapping[str, Any], folder: Path, trusting: bool) -> None:
+    flags = ["--trust"] if trusting else []
     if stage["command"] == "evaluate":
-        evaluate.main(stage["arguments"])
+        evaluate.main([*stage["arguments"], *flags])
     elif (folder / "export" / "feedtune.json").is_file():
         print(f"{folder}: complete already")
-    elif (folder / LAST).is_file():
-        resume.main([str(folder)])
+    elif listed(folder):
+        resume.main([str(folder), *flags])
     else:
         train.main([*stage["arguments"], f"hydra.run.dir={_quoted(folder)}", "report=false"])
 

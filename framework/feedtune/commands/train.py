@@ -18,12 +18,15 @@ from omegaconf.errors import OmegaConfBaseException
 from feedtune.config import hydra_setup
 from feedtune.config.discovery import own_conf
 from feedtune.config.hydra_errors import explain, explained
+from feedtune.config.hydra_section import check_flags, check_hydra_section
 from feedtune.errors import UserError
 
 
 def main(arguments: Sequence[str]) -> int:
     """Let Hydra read the arguments: overrides, --help, --cfg, --multirun and its other flags."""
     overrides = _overrides(arguments)
+    with explained(overrides):
+        check_hydra_section(overrides)
     flags = _without(overrides, arguments)
     if {"-h", "--help"} & set(flags):
         from feedtune.commands.train_help import help_text
@@ -36,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     command_line = [given[0], "train", *arguments]
 
     mistakes: list[UserError] = []
+    failures: list[Exception] = []
 
     def run(config: DictConfig) -> float | None:
         # Lightning starts further processes with this very command line, so it must be whole again.
@@ -46,6 +50,8 @@ def main(arguments: Sequence[str]) -> int:
             mistakes.append(UserError(f"{_which_job(overrides)}{mistake}"))
         except OmegaConfBaseException as mistake:
             mistakes.append(UserError(f"{_which_job(overrides)}{explain(mistake)}"))
+        except Exception as failure:
+            failures.append(failure)
         return None
 
     try:
@@ -53,6 +59,10 @@ def main(arguments: Sequence[str]) -> int:
             hydra.main(version_base="1.3", config_path=str(own_conf()), config_name="train")(run)()
     finally:
         sys.argv = given
+    if failures:
+        for mistake in mistakes:  # of other jobs of the sweep
+            failures[0].add_note(str(mistake))
+        raise failures[0]
     if mistakes:
         raise UserError("\n".join(dict.fromkeys(map(str, mistakes))))
     return 0
@@ -60,15 +70,20 @@ def main(arguments: Sequence[str]) -> int:
 
 def _overrides(arguments: Sequence[str]) -> list[str]:
     """The arguments that are overrides; a flag that Hydra does not know is refused in one line."""
+    for argument in arguments:
+        if argument.encode(errors="replace").decode() != argument:
+            raise UserError(f"{argument!r}: not UTF-8")
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return list(get_args_parser().parse_intermixed_args(list(arguments)).overrides)
+            given = get_args_parser().parse_intermixed_args(list(arguments))
     except SystemExit as end:
         if not end.code:
             raise
         mistake = said.getvalue().rpartition("error: ")[2].strip()
         raise UserError(f"{mistake}; see feedtune train --help") from None
+    check_flags(given)
+    return list(given.overrides)
 
 
 def _without(some: Sequence[str], words: Sequence[str]) -> list[str]:

@@ -9,22 +9,10 @@ from typing import Any, get_type_hints
 
 from omegaconf import DictConfig
 
-from feedtune.config.compose import FLAGS, MISSING, to_plain
+from feedtune.config.compose import FLAGS, MISSING, targets_in, to_plain
 from feedtune.config.trust import resolve
 from feedtune.config.types import fields_of, fits, wrong_type
 from feedtune.errors import UserError, nearest
-
-
-def _targets(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every mapping with a `_target_`, with its full key, outermost first."""
-    if isinstance(node, dict):
-        if "_target_" in node:
-            yield key, node
-        for name, value in node.items():
-            yield from _targets(value, f"{key}.{name}" if key else str(name))
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            yield from _targets(value, f"{key}[{index}]")
 
 
 def check(config: DictConfig, schema: Mapping[str, Any], groups: Sequence[str]) -> None:
@@ -47,7 +35,7 @@ def check(config: DictConfig, schema: Mapping[str, Any], groups: Sequence[str]) 
     for name, annotation in schema.items():
         if name in plain:
             problems += _value_problems(plain[name], annotation, name)
-    for key, node in _targets(plain, ""):
+    for key, node in targets_in(plain):
         target = resolve(node["_target_"], f"{key}._target_")
         problems += _signature_problems(target, node, key)
     if problems:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -23,8 +23,10 @@ MISSING = "???"
 """OmegaConf's sign for a value that has to be given."""
 
 
-def compose_config(overrides: Sequence[str] = (), config_name: str = "train") -> DictConfig:
-    """The config that `feedtune train [overrides]` would run.
+def compose_config(
+    overrides: Sequence[str] = (), config_name: str = "train", with_hydra: bool = False
+) -> DictConfig:
+    """The config that `feedtune train [overrides]` would run; `with_hydra`: with Hydra's own section.
 
     Raises:
         UserError: an unknown group, option or key, or bad override syntax.
@@ -37,7 +39,7 @@ def compose_config(overrides: Sequence[str] = (), config_name: str = "train") ->
             explained(overrides, config_name),
             initialize_config_dir(str(own_conf()), version_base="1.3"),
         ):
-            return compose(config_name, list(overrides))
+            return compose(config_name, list(overrides), return_hydra_config=with_hydra)
     finally:
         GlobalHydra.instance().clear()
         GlobalHydra.instance().hydra = application
@@ -52,6 +54,22 @@ def to_plain(config: Any) -> Any:
     except OmegaConfBaseException as error:
         reason = str(error.msg or error).splitlines()[0]
         raise UserError(f"{error.full_key}: {reason}") from error
+
+
+def targets_in(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every mapping with a `_target_` in plain values, with its full key, outermost first.
+
+    >>> list(targets_in({"a": [{"_target_": "b.C"}]}))
+    [('a[0]', {'_target_': 'b.C'})]
+    """
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield key, node
+        for name, value in node.items():
+            yield from targets_in(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from targets_in(value, f"{key}[{index}]")
 
 
 def said_of_origin(config: DictConfig, message: str) -> str:

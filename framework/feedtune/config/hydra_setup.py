@@ -10,9 +10,12 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from feedtune.checkpoints import listed
 from feedtune.config.discovery import own_conf, providers
+from feedtune.config.secrets import refuse_secrets
+from feedtune.errors import UserError
 
 
 class FeedtuneSearchPath(SearchPathPlugin):
@@ -30,13 +33,14 @@ def register() -> None:
 
 
 class RefuseOverwrite(Callback):
-    """Stops before anything is written into a folder that already holds a run, or that cannot be written.
+    """Stops before anything is written: a secret, or into a folder that holds a run or cannot be written.
 
     Hydra calls it before it writes its own files, and swallows a callback's exceptions: so it exits.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Look at the folder of the one run."""
+        _refuse_secrets(config)
         folder = _folder(config, "run")
         if _holds_run(folder):
             _refuse(
@@ -47,10 +51,20 @@ class RefuseOverwrite(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Look at the folder of a sweep, whose runs have folders of their own in it."""
+        _refuse_secrets(config)
         folder = _folder(config, "sweep")
         if _holds_run(folder) or any(map(_holds_run, folder.glob("*/"))):
             _refuse(f"hydra.sweep.dir: {folder} already holds runs. Choose another folder.")
         _make(folder, "hydra.sweep.dir")
+
+
+def _refuse_secrets(config: DictConfig) -> None:
+    """Hydra is about to write the config and the command line into `.hydra`."""
+    lines: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    try:
+        refuse_secrets(OmegaConf.to_container(config, resolve=False), lines)
+    except UserError as error:
+        _refuse(str(error))
 
 
 def _folder(config: DictConfig, kind: str) -> Path:
@@ -58,7 +72,8 @@ def _folder(config: DictConfig, kind: str) -> Path:
 
 
 def _holds_run(folder: Path) -> bool:
-    return (folder / "metrics.csv").exists() or (folder / "checkpoints").exists()
+    """Whether a start would lose something: a checkpoint or a policy."""
+    return bool(listed(folder)) or (folder / "export" / "feedtune.json").exists()
 
 
 def _make(folder: Path, key: str) -> None:

@@ -15,12 +15,16 @@ from feedtune.config.build import build
 from feedtune.config.check import check
 from feedtune.config.compose import said_of_origin, to_plain
 from feedtune.config.discovery import OPTIONAL
+from feedtune.config.saved import remember_code
+from feedtune.config.secrets import refuse_secrets
 from feedtune.config.trust import trust
 from feedtune.config.types import fits, wrong_type
 from feedtune.contracts import Backbone, Collector, RewardSource, Row, Sample, Scores, Task
 from feedtune.errors import UserError
-from feedtune.evaluation import EvaluationOptions
+from feedtune.evaluation import EvaluationOptions, MonitorOptions
 from feedtune.module import TuningModule
+from feedtune.nonfinite import OnNonFinite
+from feedtune.rewards import RewardCalls, call_metrics, guarded
 from feedtune.runs.export import load_backbone, load_heads
 from feedtune.runs.starting_point import check_fits, choose_parts, export_named
 from feedtune.text.codec import Codec
@@ -34,6 +38,10 @@ TOP_LEVEL: Mapping[str, Any] = {
     "trust": list[str],
     "report": bool,
     "profile": bool,
+    "selfcheck": bool,
+    "on_nonfinite": OnNonFinite,
+    "monitor": MonitorOptions | Mapping[str, Any],
+    "reward_calls": RewardCalls | Mapping[str, Any],
     "evaluation": EvaluationOptions | Mapping[str, Any],
 }
 """Types of the values in conf/train.yaml that configure no target."""
@@ -67,6 +75,7 @@ class Assembly:
     reward: RewardSource | None
     task: Task
     options: EvaluationOptions
+    monitor: RewardSource | None = None  # only looks on
 
     @property
     def chat(self) -> bool:
@@ -101,6 +110,8 @@ def checked(config: DictConfig, folder: Path, typed: Sequence[str] = ()) -> Dict
         raise UserError(wrong_type("trust", prefixes, list[str]))
     trust(prefixes)
     check(config, TOP_LEVEL, GROUPS)
+    refuse_secrets(to_plain(config))
+    remember_code(config)
     if not 0 <= config.seed < SEEDS:
         raise UserError(f"seed: expected a whole number from 0 to {SEEDS - 1}, got {config.seed}")
     return choose_parts(config, typed)
@@ -114,6 +125,7 @@ def assemble(config: DictConfig, codec: Codec | None = None) -> Assembly:
         codec: of a run that goes on; by default that of `init_from`, or one that is built from the task.
     """
     seed_everything(config.seed, verbose=False)
+    calls = RewardCalls(**to_plain(config.reward_calls))
     task: Task = build(config.task, "task")
     try:
         rows = task.load("train")
@@ -123,7 +135,7 @@ def assemble(config: DictConfig, codec: Codec | None = None) -> Assembly:
         raise UserError("task: there are no training rows")
     export = export_named(config)
     codec = codec or _codec(config, rows, export)
-    reward: RewardSource | None = build(config.reward, "reward")
+    reward = _reward(config, calls)
     collector: Collector = build(config.collector, "collector", codec=codec, reward=reward or no_reward)
     module = TuningModule(
         algorithm=build(config.algorithm, "algorithm"),
@@ -137,8 +149,40 @@ def assemble(config: DictConfig, codec: Codec | None = None) -> Assembly:
         init_heads=partial(load_heads, export=export) if export else None,
         seed=config.seed,
         profile=config.profile,
+        measures=partial(call_metrics, reward),
+        on_nonfinite=config.on_nonfinite,
     )
-    return Assembly(module, codec, reward, task, EvaluationOptions(**to_plain(config.evaluation)))
+    options = EvaluationOptions(**to_plain(config.evaluation))
+    monitor = _monitor(config, options, collector, calls)
+    return Assembly(module, codec, reward, task, options, monitor)
+
+
+def _monitor(
+    config: DictConfig, options: EvaluationOptions, collector: Collector, calls: RewardCalls
+) -> RewardSource | None:
+    """The source that looks on, if there is one and the run evaluates responses that it can look at."""
+    source: RewardSource | None = build(config.monitor.reward, "monitor.reward")
+    if source is None:
+        return None
+    if options.every is None:
+        raise UserError(
+            "monitor.reward: it scores what evaluation while training samples; set evaluation.every, such as "
+            "evaluation.every=5"
+        )
+    if type(collector).perform is not Collector.perform:
+        raise UserError(
+            f"monitor.reward: with {type(collector).__name__} evaluation plays episodes, which no reward "
+            "source scores; leave it out"
+        )
+    return guarded(source, calls)
+
+
+def _reward(config: DictConfig, calls: RewardCalls) -> RewardSource | None:
+    """The run's reward source under its policy of calls; None where it has none."""
+    reward: RewardSource | None = build(config.reward, "reward")
+    if reward is None and not config.monitor.reward and calls != RewardCalls():
+        raise UserError("reward_calls: the run has no reward source to call; leave it as it is")
+    return None if reward is None else guarded(reward, calls)
 
 
 def no_reward(samples: Sequence[Sample]) -> Scores:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from feedtune.checkpoints import listed
 from feedtune.config.trust import resolve
+from feedtune.config.trust import trust as trust_prefixes
 from feedtune.contracts import Backbone
 from feedtune.errors import UserError, one_line
 from feedtune.policy import Policy
@@ -44,6 +47,7 @@ def save(policy: Policy, codec: Codec, folder: str | Path, *, chat: bool = True)
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)  # written last: without it this is no export yet
     policy.backbone.save(folder)
     for name, tower in policy.towers.items():
         (folder / name).mkdir(exist_ok=True)
@@ -66,17 +70,27 @@ def save(policy: Policy, codec: Codec, folder: str | Path, *, chat: bool = True)
     return folder
 
 
-def load(folder: str | Path) -> Loaded:
+def load(folder: str | Path, *, trust: bool = False) -> Loaded:
     """The policy of a run folder or of its `export/`, heads included.
+
+    Args:
+        folder: may be downloaded: only classes of feedtune and of installed plugins are made of it.
+        trust: make classes of other packages too, which runs their code.
 
     Raises:
         UserError: the folder holds no policy, or names a class that is not trusted.
     """
     export = export_of(folder)
     record = read_record(export)
+    if trust:
+        trust_prefixes(list(_modules_of(record)))
     policy_class: type[Policy] = _class_of(record["policy"], Policy, f"{export / RECORD}: policy.class")
     towers = {name: load_tower(export, name) for name in record["towers"]}
-    policy = policy_class(load_backbone(export), towers=towers, **record["policy"]["config"])
+    backbone = load_backbone(export)
+    try:
+        policy = policy_class(backbone, towers=towers, **record["policy"]["config"])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{export / RECORD}: policy.config: {one_line(error)}") from error
     load_heads(policy, export)
     return Loaded(policy.eval(), Codec.load(export), bool(record.get("chat")))
 
@@ -89,7 +103,7 @@ def export_of(folder: str | Path) -> Path:
             return candidate
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder")
-    if (folder / "checkpoints").is_dir():
+    if listed(folder):
         raise UserError(f"{folder}: the run has not ended yet; go on with: feedtune resume {folder}")
     if (folder / ".hydra").is_dir():
         raise UserError(f"{folder}: the run ended before its first checkpoint, so there is no policy in it")
@@ -109,6 +123,8 @@ def read_record(export: Path) -> dict[str, Any]:
     parts = {name: record.get(name) for name in ("policy", "backbone")}
     parts |= towers if isinstance(towers, dict) else {"towers": None}
     for name, part in parts.items():
+        if not name.isidentifier():  # a tower's is a folder's too
+            raise UserError(f"{export / RECORD}: towers: expected names, got {name!r}")
         if not (isinstance(part, dict) and isinstance(part.get("config"), dict)):
             raise UserError(f"{export / RECORD}: it says nothing of the {name}; feedtune did not write it")
     return record
@@ -129,6 +145,8 @@ def _load_backbone(folder: Path, record: dict[str, Any], key: str) -> Backbone:
     backbone_class: type[Backbone] = _class_of(record, Backbone, key)
     try:
         return backbone_class.load(folder, record["config"])
+    except TypeError as error:
+        raise UserError(f"{key.removesuffix('class')}config: {one_line(error)}") from error
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise UserError(f"{folder}: the backbone's weights cannot be read: {one_line(error)}") from error
 
@@ -149,6 +167,12 @@ def load_heads(policy: Policy, export: Path) -> None:
     other = read_record(export)["towers"].keys() ^ policy.towers.keys()  # a head that read something else
     saved = {n: t for n, t in saved.items() if n.split(".")[0] not in other}
     policy.heads.load_state_dict({**own, **saved})
+
+
+def _modules_of(record: dict[str, Any]) -> Iterator[str]:
+    """Where the classes that a record names are said to live."""
+    for part in (record["policy"], record["backbone"], *record["towers"].values()):
+        yield str(part.get("class")).rpartition(".")[0]
 
 
 def _class_of(record: dict[str, Any], base: type, key: str) -> Any:

@@ -27,8 +27,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from feedtune.errors import UserError, missing_extra
+from feedtune.text.visible import UNSEEN, plain
 
 RUN_FILES = ("metrics.csv", "samples.jsonl", "evaluation.json")
+STARTED_WITH = (".hydra/overrides.yaml", ".hydra/config.yaml")
 
 # Order of the curves: by the first prefix that fits, then by name.
 FAMILIES = ("rollout/reward", "policy/kl", "rollout/", "loss/", "policy/", "eval/", "perf/", "")
@@ -42,13 +44,6 @@ DASHES = ((), (6, 2), (2, 2), (8, 2, 2, 2))
 PICTURE = (4.2, 2.2)  # inches of 72 SVG units
 SMOOTHED_FROM = 40  # epochs; shorter curves are shown as they are
 EXTREMES = 3  # best and worst answers shown
-
-# Characters that change the order of text or cannot be seen: controls, bidirectional marks, lone halves
-# of surrogate pairs, tags. Joiners stay: scripts and emoji need them.
-UNSEEN = re.compile(
-    "([\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f])"
-)
 
 
 @dataclass(frozen=True)
@@ -129,6 +124,7 @@ def _read_run(folder: Path, name: str) -> Run:
         inside = ", ".join(sorted(child.name for child in folder.iterdir() if _is_run(child)))
         hint = f" It holds runs: {inside}." if inside else ""
         raise UserError(f"{folder}: not a run folder: expected one of {', '.join(RUN_FILES)} in it.{hint}")
+    _check_inside(folder)
     after, before = _read_evaluation(folder / "evaluation.json")
     return Run(
         name=name,
@@ -139,6 +135,15 @@ def _read_run(folder: Path, name: str) -> Run:
         after=after,
         before=before,
     )
+
+
+def _check_inside(folder: Path) -> None:
+    """Refuse links out of a folder that others may have made: the page would show what they lead to."""
+    for name in (*RUN_FILES, *STARTED_WITH):
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise UserError(
+                f"{folder / name}: a link that leads out of the run folder, so it is no file of it"
+            )
 
 
 def _is_run(folder: Path) -> bool:
@@ -374,15 +379,6 @@ def number(value: float) -> str:
         return "\N{EN DASH}"
     large = 999.5 <= abs(value) < 1e6
     return (f"{value:,.0f}" if large else f"{value:.3g}").translate({ord("-"): "\N{MINUS SIGN}"})
-
-
-def plain(text: str) -> str:
-    """Text with its unseen characters spelled out, for places that hold no markup.
-
-    >>> plain("left\u202eright")
-    'leftU+202Eright'
-    """
-    return UNSEEN.sub(lambda found: f"U+{ord(found[0]):04X}", text)
 
 
 def visible(text: str) -> Markup:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import signal
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
+from textwrap import shorten
 from typing import Any
 
 import lightning
@@ -15,61 +14,103 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from safetensors import SafetensorError
 
-from feedtune.callbacks import PeriodicEvaluation
+from feedtune.callbacks import PeriodicEvaluation, SelfCheck
+from feedtune.callbacks.postmortem import PostMortem
+from feedtune.checkpoints.saver import SaveCheckpoints, StateFile
 from feedtune.config.build import build
 from feedtune.config.compose import to_plain
-from feedtune.errors import Interrupted, UserError
+from feedtune.durable import replace_file
+from feedtune.errors import Interrupted, UserError, one_line
 from feedtune.evaluation import evaluate
 from feedtune.module import TuningModule
 from feedtune.runs.assembly import Assembly, assemble, checked
+from feedtune.runs.continuing import codec_of, introduce, record_config
 from feedtune.runs.export import save
-from feedtune.text.codec import Codec
-
-LAST = Path("checkpoints") / "last.ckpt"
+from feedtune.runs.failures import recorded
+from feedtune.runs.loggers import CatchUp
+from feedtune.runs.shortage import memory_in_words
+from feedtune.runs.signals import StopAtStep, end_children_at_exit, stoppable
 
 
 def train(
-    config: DictConfig, folder: Path, checkpoint: Path | None = None, typed: Sequence[str] = ()
+    config: DictConfig,
+    folder: Path,
+    checkpoint: Path | None = None,
+    typed: Sequence[str] = (),
+    *,
+    force: bool = False,
 ) -> dict[str, float]:
     """Train as the config says; returns the last epoch's metrics.
 
     Args:
         config: composed from conf/train.yaml.
         folder: the run folder.
-        checkpoint: of this run, to go on from.
+        checkpoint: of this run, to go on from, as `feedtune.checkpoints.newest` gives it.
         typed: the overrides that the user gave, as far as they are known.
+        force: go on from the checkpoint although the run is no longer the one that wrote it.
     """
-    config = checked(config, folder, typed)
+    with stoppable(), recorded(folder):
+        return _train(config, folder, checkpoint, typed, force)
+
+
+def _train(
+    config: DictConfig, folder: Path, checkpoint: Path | None, typed: Sequence[str], force: bool
+) -> dict[str, float]:
+    given, config = config, checked(config, folder, typed)
     _check_trainer(config.trainer)
-    codec = Codec.load(folder / "export") if checkpoint else None
-    with Console(stderr=True).status("reading the task, building the model"):
+    codec = codec_of(checkpoint) if checkpoint else None
+    waiting = Console(stderr=True).status("reading the task, building the model")
+    with waiting, memory_in_words(config, lambda: "while the model was built"):
         parts = assemble(config, codec)
     trainer = _trainer(config, parts, folder)
-    if trainer.is_global_zero and not _is_rehearsal(trainer):
+    writes = trainer.is_global_zero and not _is_rehearsal(trainer)
+    if writes:
+        introduce(_saver_of(trainer), config, parts, trainer.world_size, checkpoint, force)
         parts.codec.save(_made(folder / "export"))
-        _record_parts(config, folder)
-    try:
-        trainer.fit(parts.module, ckpt_path=checkpoint, weights_only=True)
-    except (UnpicklingError, EOFError) as error:
-        raise UserError(f"{checkpoint}: not a checkpoint of feedtune, or a damaged one") from error
-    except SystemExit:  # how Lightning ends after Ctrl-C, from which on it ignores that key
-        if not trainer.interrupted:
-            raise
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        raise Interrupted(_how_to_go_on(folder)) from None
+        if checkpoint:
+            record_config(given, folder)
+        else:
+            _record_parts(config, folder)
+    if trainer.logger:
+        trainer.logger.log_hyperparams(to_plain(config))
+    with memory_in_words(config, lambda: f"at {parts.module.place}"):
+        _fit(trainer, parts.module, checkpoint)
     parts.module.check_weights()
     if config.profile and parts.module.stopwatch.laps and trainer.is_global_zero:
         Console().print(parts.module.stopwatch.table())
-    if trainer.is_global_zero and not _is_rehearsal(trainer):
+    if writes:
+        _export(parts, folder)
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def _fit(trainer: lightning.Trainer, module: TuningModule, checkpoint: Path | None) -> None:
+    try:
+        trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+    except Interrupted:
+        end_children_at_exit(trainer)
+        raise
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        if not module.restoring:
+            raise
+        said = shorten(one_line(error), 200)
+        raise UserError(f"{checkpoint}: its state does not fit this run: {said}") from error
+
+
+def _export(parts: Assembly, folder: Path) -> None:
+    try:
         save(parts.module.policy, parts.codec, folder / "export", chat=parts.chat)
-    return {name: float(value) for name, value in trainer.logged_metrics.items()}
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{folder / 'export'}: cannot be written: {one_line(error)}. The run itself is complete: "
+            f"with room, feedtune resume {folder} writes it"
+        ) from error
 
 
-def _how_to_go_on(folder: Path) -> str:
-    if (folder / LAST).is_file():
-        return f"interrupted; go on with: feedtune resume {folder}"
-    return f"interrupted before the first checkpoint, so start again; {folder} can be used once more"
+def _saver_of(trainer: lightning.Trainer) -> SaveCheckpoints | None:
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((one for one in callbacks if isinstance(one, SaveCheckpoints)), None)
 
 
 def _is_rehearsal(trainer: lightning.Trainer) -> bool:
@@ -84,7 +125,7 @@ def _record_parts(config: DictConfig, folder: Path) -> None:
         saved = OmegaConf.load(path)
         for group in ("backbone", "tokenizer"):
             OmegaConf.update(saved, group, config[group], merge=False)
-        OmegaConf.save(saved, path)
+        replace_file(path, OmegaConf.to_yaml(saved))
 
 
 def _check_trainer(config: DictConfig) -> None:
@@ -111,22 +152,36 @@ def _trainer(config: DictConfig, parts: Assembly, folder: Path) -> lightning.Tra
     callbacks = [build(node, f"callbacks.{name}") for name, node in config.callbacks.items()]
     periodic = _periodic_evaluation(parts)
     callbacks = [*([periodic] if periodic else []), *(c for c in callbacks if c)]
+    if config.selfcheck:  # first: where it refuses, nothing has been written yet
+        callbacks = [SelfCheck(parts.codec), *callbacks]
     rehearsal = config.trainer.get("fast_dev_run", False)
-    saver = None if rehearsal else build(config.checkpoint, "checkpoint")
+    saving = config.trainer.get("enable_checkpointing", True) and not rehearsal
+    saver = build(config.checkpoint, "checkpoint") if saving else None
+    ours = saver if isinstance(saver, SaveCheckpoints) else None
+    if ours and ours.best and ours.best.metric.startswith("eval/") and not periodic:
+        raise UserError(
+            f"checkpoint.best.metric: {ours.best.metric} is measured while training only with "
+            "evaluation.every=..., the epochs between two evaluations"
+        )
     logger = None if rehearsal else build(config.logger, "logger")
-    if logger:
-        logger.log_hyperparams(to_plain(config))
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice on workers and devices that a config has already decided
         trainer: lightning.Trainer = build(
             config.trainer,
             "trainer",
-            callbacks=[*callbacks, *([saver] if saver else [])],
+            callbacks=[
+                *callbacks,
+                *([PostMortem(ours)] if ours else []),
+                CatchUp(),
+                StopAtStep(ours),  # before the saver, whose turn does not come where this one stops
+                *([saver] if saver else []),
+            ],
             logger=logger or False,
             default_root_dir=str(folder),
-            **({} if saver else {"enable_checkpointing": False}),  # or Lightning adds a saver of its own
+            enable_checkpointing=True,  # StopAtStep is a `Checkpoint`, so Lightning adds no saver of its own
         )
+    trainer.strategy.checkpoint_io = StateFile()
     return trainer
 
 
@@ -147,7 +202,9 @@ def _periodic_evaluation(parts: Assembly) -> Callback | None:
                 parts.reward,
                 parts.options,
                 collector=module.collector,
+                monitor=parts.monitor,
             )
+
         module.train(was_training)
         return found.metrics
 

@@ -16,7 +16,7 @@ tables store what a row lacks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from feedtune.contracts import Row
@@ -24,6 +24,9 @@ from feedtune.errors import UserError, nearest
 
 Form = Literal["messages", "prompt", "text"]
 Message = dict[str, Any]
+
+TEXT_COLUMNS = ("messages", "prompt", "reference", "text", "chosen", "rejected")
+"""Columns whose texts are read or said, and which a tokenizer is trained on."""
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _FORMS: tuple[Form, ...] = ("messages", "prompt", "text")
@@ -54,8 +57,26 @@ def check_row(row: Row, where: str) -> None:
         messages_of(row, where)
     else:
         check_text(row[form], f"{where}: '{form}'")
-    if isinstance(row.get("reference"), str):
-        check_text(row["reference"], f"{where}: 'reference'")
+    for column in TEXT_COLUMNS:
+        for text in texts_in(row.get(column)):
+            check_text(text, f"{where}: '{column}'")
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """The texts of a column, in order: itself, its entries, or the contents of its messages.
+
+    >>> list(texts_in([{"role": "user", "content": "Hi"}, ["Ho"], 3]))
+    ['Hi', 'Ho']
+    """
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, Mapping):
+            left.append(one.get("content", one.get("text")))
+        elif isinstance(one, Sequence):
+            left.extend(reversed(one))
 
 
 def check_text(value: Any, what: str) -> str:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from feedtune.contracts import Row
-from feedtune.errors import UserError, nearest
+from feedtune.errors import UserError, nearest, one_line
 from feedtune.text.chat_template import ROLE_TOKENS, own_template
 from feedtune.text.codec import Codec
+from feedtune.text.conversation import TEXT_COLUMNS, texts_in
 from feedtune.text.tokenizer_facts import load_tokenizer
 
 Kind = Literal["bpe", "word", "char"]
 _Normalizer: TypeAlias = normalizers.Normalizer | None
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
-_TEXT_COLUMNS = ("messages", "prompt", "reference", "text", "chosen", "rejected")
-
 # A word keeps its apostrophes; punctuation in a row is one token, so that "..." and ":)" are.
 _WORD = Regex(r"\w+(?:['\u2019]\w+)*|[^\w\s]+")
 _SPACE_BEFORE_CLOSING = Regex(r" (?=[.,!?%)\]}\u2026\u201d\u00bb]|[;:](?:\s|$))")
@@ -175,8 +174,8 @@ def texts_of(rows: Iterable[Row]) -> Iterator[str]:
     ['Hi', 'Hello', 'Bye']
     """
     for row in rows:
-        for column in _TEXT_COLUMNS:
-            yield from _texts_in(row.get(column))
+        for column in TEXT_COLUMNS:
+            yield from texts_in(row.get(column))
 
 
 class _Count:
@@ -262,15 +261,7 @@ def _template(source: str) -> str:
     if not file.is_file():
         siblings = [str(path) for path in file.parent.iterdir()] if file.parent.is_dir() else []
         raise UserError(f"tokenizer.chat_template: no file '{source}'.{nearest(str(file), siblings)}")
-    return file.read_text(encoding="utf-8")
-
-
-def _texts_in(value: Any) -> Iterator[str]:
-    """A column's text: itself, or the contents of its messages."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _texts_in(value.get("content", value.get("text")))
-    elif isinstance(value, Sequence):
-        for item in value:
-            yield from _texts_in(item)
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"tokenizer.chat_template: {file} cannot be read: {one_line(error)}") from error

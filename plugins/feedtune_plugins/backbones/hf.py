@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
@@ -147,7 +148,7 @@ def load_model(name: str, dtype: str, attn_implementation: str | None) -> Any:
                 attn_implementation=attn_implementation,
                 trust_remote_code=False,
             )
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError, UnpicklingError) as error:
         raise UserError(f"backbone.name: cannot load '{name}': {not_found(source, error)}") from error
 
 

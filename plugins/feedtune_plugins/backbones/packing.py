@@ -49,9 +49,7 @@ class Cast:
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
-        self._newest: tuple[Tensor, int, Tensor] | None = (
-            None  # what came, how often changed, its cast
-        )
+        self._newest: tuple[Tensor, int, Tensor] | None = None  # what came, how often changed, its cast
 
     def __call__(self, x: Tensor) -> Tensor:
         """The tensor in the type."""

@@ -10,9 +10,9 @@ import torch
 
 from feedtune.contracts import Collector, Plan, RewardSource, Rollout, Row, Sample, Scores, mean_of_scored
 from feedtune.errors import UserError
-from feedtune.experience import Experience, from_rows
+from feedtune.experience import Experience, from_rows, place_scores
 from feedtune.policy import Policy
-from feedtune.rewards import score_samples
+from feedtune.rewards import Missing, score_samples
 from feedtune.sampling import Decoding, Response, sample
 from feedtune.text.codec import Codec, EncodedPrompt
 from feedtune_plugins.collectors.measures import reward_metrics
@@ -107,8 +107,10 @@ class Generate(Collector):
         exp = self._experience(batch)
         if self.greedy:
             best = self._greedy([group.prompts[0] for group in groups], policy, generator)
-            exp = exp.with_(greedy=best.repeat_interleave(self.group_size))
-            metrics["rollout/greedy"] = mean_of_scored(best)
+            exp = exp.with_(greedy=best.total.repeat_interleave(self.group_size))
+            if isinstance(best, Missing):  # nothing to compare with; a baseline of 0 would be a score of 0
+                exp = place_scores(exp, torch.full((len(exp),), torch.nan))
+            metrics["rollout/greedy"] = mean_of_scored(best.total)
         return Rollout(exp, {**_metrics(batch), **metrics}, self._records(batch))
 
     def _groups(
@@ -120,11 +122,9 @@ class Generate(Collector):
         size = self.group_size
         return self._answer(items, policy, generator, self.decoding, size).split(size)
 
-    def _greedy(
-        self, items: Sequence[EncodedPrompt], policy: Policy, generator: torch.Generator
-    ) -> torch.Tensor:
-        """The scores `[P]` of the greedy responses."""
-        return self._answer(items, policy, generator, Decoding(greedy=True), 1).scores.total
+    def _greedy(self, items: Sequence[EncodedPrompt], policy: Policy, generator: torch.Generator) -> Scores:
+        """The scores of the greedy responses, one a prompt."""
+        return self._answer(items, policy, generator, Decoding(greedy=True), 1).scores
 
     def _answer(
         self,
@@ -200,13 +200,17 @@ class Scored:
         scores = Scores(self.scores.total[rows], parts)
         return Scored(self.prompts[rows], self.responses[rows], self.samples[rows], scores)
 
+    def _part_scores(self, name: str) -> torch.Tensor:
+        """What a part said of these rows; NaN where the call that should have brought it has failed."""
+        return self.scores.parts.get(name, torch.full_like(self.scores.total, torch.nan))
+
     @classmethod
     def joined(cls, groups: Sequence[Scored]) -> Scored:
         """The inverse of `split`."""
-        names = groups[0].scores.parts
+        names = dict.fromkeys(name for g in groups for name in g.scores.parts)
         scores = Scores(
             torch.cat([g.scores.total for g in groups]),
-            {name: torch.cat([g.scores.parts[name] for g in groups]) for name in names},
+            {name: torch.cat([g._part_scores(name) for g in groups]) for name in names},
         )
         rows = [(p, r, s) for g in groups for p, r, s in zip(g.prompts, g.responses, g.samples, strict=True)]
         prompts, responses, samples = zip(*rows, strict=True)

@@ -12,9 +12,10 @@ from torch import Tensor
 from feedtune.checks import check_choice
 from feedtune.contracts import Collector, Plan, RewardSource, Rollout, Row, mean_of_scored
 from feedtune.errors import UserError
-from feedtune.experience import Experience
+from feedtune.experience import Experience, place_scores
 from feedtune.policy import Policy
 from feedtune.randomness import generator_for
+from feedtune.rewards import rows_missing
 from feedtune.sampling import Decoding
 from feedtune.text.codec import Codec
 from feedtune.transcript import Manner, Observe, Step, Transcript, as_experience
@@ -140,6 +141,8 @@ class Gymnasium(Collector):
         if self.greedy:
             best = _totals(self._play(policy, seeds, base, Decoding(greedy=True)))
             exp = exp.with_(greedy=best.repeat_interleave(self.group_size))
+            if bool(best.isnan().all()):  # nothing to compare with; a baseline of 0 would be a score of 0
+                exp = place_scores(exp, torch.full((len(exp),), torch.nan))
             metrics["rollout/greedy"] = mean_of_scored(best)
         rewards = total[: self.records].tolist()
         return Rollout(exp, metrics, [_record(e, r) for e, r in zip(played, rewards, strict=False)])
@@ -194,7 +197,7 @@ class Gymnasium(Collector):
     def _experience(self, played: Sequence[Episode], group_size: int = 1) -> tuple[Experience, Tensor]:
         """The transcripts as rows, and the sum of each one's rewards `[B]`; NaN: it takes part in nothing."""
         total = _totals(played)
-        if bool(total.isnan().all()):
+        if bool(total.isnan().all()) and not rows_missing(self._reward):
             raise UserError(
                 f"collector.env={self.env}: a reward of every one of {len(played)} episodes is NaN, so "
                 "there is nothing to learn"
@@ -218,7 +221,14 @@ def _metrics(played: Sequence[Episode], exp: Experience, total: Tensor) -> dict[
         "rollout/ended": float(exp.ended.float().mean()),
         "rollout/truncated": float((~exp.done).float().mean()),
         "rollout/invalid": sum(e.invalid for e in played) / count,
+        "rollout/distinct": len({_actions(e) for e in played}) / count,
     }
+
+
+def _actions(episode: Episode) -> tuple[int, ...]:
+    """The tokens that the policy chose, in order."""
+    done = episode.transcript
+    return tuple(token for token, chosen in zip(done.tokens, done.action, strict=True) if chosen)
 
 
 def _record(episode: Episode, reward: float) -> dict[str, Any]:

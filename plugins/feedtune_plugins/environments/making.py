@@ -6,6 +6,7 @@ import importlib
 import inspect
 import math
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,6 +48,8 @@ def make_environment(
     except Exception as error:  # whatever an environment's own code raises
         said, _, _ = one_line(error).partition(" was raised from the environment creator")
         raise UserError(f"{noun}.options: {name} refused them: {said}") from error
+    # That a source has no opinion is no fault of the environment.
+    warnings.filterwarnings("ignore", ".*The reward is a NaN value")
     _check_spaces(env, name, noun)
     return env
 

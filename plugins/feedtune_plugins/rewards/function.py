@@ -8,12 +8,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
-from feedtune.contracts import Sample, Scores, as_scores
+from feedtune.contracts import Sample, Scores
 from feedtune.errors import UserError, nearest
+from feedtune.rewards import SourceFailure, checked_scores
 from feedtune_plugins.rewards.imports import load_function
 
 
@@ -34,10 +35,12 @@ class Function:
 
     Raises:
         UserError: at construction, there is no such function; at a call, it wants a column that the task
-            lacks, raises, or returns the wrong number or kind of values.
+            lacks.
+        SourceFailure: at a call, it raises, or returns the wrong number or kind of values.
     """
 
     path: str
+    needs_trust: ClassVar[tuple[str, ...]] = ("path",)  # no config from elsewhere runs code unasked
 
     @property
     def label(self) -> str:
@@ -58,13 +61,13 @@ class Function:
         except UserError:
             raise
         except Exception as error:
-            raise UserError(
+            raise SourceFailure(
                 f"reward.path={self.path} raised {type(error).__name__}: {error} "
                 f"({place_of(error, self._function)}; called with {len(samples)} rows)"
             ) from error
         if isinstance(value, list | tuple):
             value = [math.nan if score is None else score for score in value]
-        return as_scores(value, len(samples), self.path)
+        return checked_scores(value, samples, self.path)
 
     def _choose(self, available: dict[str, list[Any]]) -> dict[str, list[Any]]:
         lacking = sorted(self._required - available.keys())

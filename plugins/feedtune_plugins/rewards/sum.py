@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from feedtune.contracts import RewardSource, Sample, Scores, as_scores
+from feedtune.contracts import RewardSource, Sample, Scores
 from feedtune.errors import UserError, nearest
+from feedtune.rewards import Missing, SourceFailure, call_source
 from feedtune_plugins.rewards.checks import one_of
 
 MISSING = ("nan", "ignore")
@@ -26,7 +27,8 @@ class Sum:
         sources: the sources by name.
         weights: factors by name; 1 where none is given. With 0 a source is logged and has no say.
         missing: what becomes of a row on which some source with a weight has no opinion: `nan`, the sum has
-            none either; `ignore`, the others are added up (and it is NaN where none has an opinion).
+            none either; `ignore`, the others are added up (and it is NaN where none has an opinion). A source
+            that failed is not silent: whatever this says, without it there is no sum.
 
     Raises:
         UserError: there are no sources, none has a weight, or a weight names none of them.
@@ -60,16 +62,24 @@ class Sum:
         parts: dict[str, Tensor] = {}
         sums = torch.zeros(len(samples))
         silent = torch.ones(len(samples), dtype=torch.bool)  # [n] no source with a weight has spoken yet
+        failed = False  # the call of a source with a weight
         for name, source in self.sources.items():
             scores = score_by(name, source, samples)
             parts[name] = scores.total
             parts |= {f"{name}/{inner}": part for inner, part in scores.parts.items()}
             if self._weights[name] == 0:  # left out, since 0 x NaN is NaN
                 continue
+            failed |= isinstance(scores, Missing)
             weighted = self._weights[name] * scores.total
             sums = sums + (weighted.nan_to_num(nan=0.0) if self.missing == "ignore" else weighted)
             silent &= scores.total.isnan()
+        if failed:
+            return Missing(torch.full_like(sums, torch.nan), parts)
         return Scores(torch.where(silent, torch.nan, sums), parts)
+
+    def with_sources(self, sources: Mapping[str, RewardSource]) -> Sum:
+        """The same sum of these sources, which have the same names."""
+        return replace(self, sources=sources)
 
 
 def check_callable(name: str, source: object) -> None:
@@ -82,11 +92,8 @@ def check_callable(name: str, source: object) -> None:
 def score_by(name: str, source: RewardSource, samples: Sequence[Sample]) -> Scores:
     """One source's scores, checked; an error says which source it was."""
     try:
-        value = source(samples)
+        return call_source(source, samples)
+    except SourceFailure as failure:
+        raise SourceFailure(f"reward.sources.{name}: {failure}", failure.retry_after) from failure
     except UserError as error:
         raise UserError(f"reward.sources.{name}: {error}") from error
-    except Exception as error:
-        raise UserError(
-            f"reward.sources.{name} failed on {len(samples)} samples with {type(error).__name__}: {error}"
-        ) from error
-    return as_scores(value, len(samples), f"sources.{name}")

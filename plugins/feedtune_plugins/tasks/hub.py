@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from yaml import YAMLError, safe_load  # type: ignore[import-untyped]
 
 from feedtune.errors import UserError, missing_extra, nearest
 from feedtune.hub import fetching, not_found
 from feedtune_plugins.tasks.sources import Located, SourceTask
 
 _SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk leaves in a folder
+_CARDS = ("README.md", ".huggingface.yaml")  # where a folder says which of its files are the data
 
 
 class HuggingFace(SourceTask):
@@ -77,9 +80,48 @@ class HuggingFace(SourceTask):
                 found = self._datasets.load_from_disk(str(folder))
             else:
                 place = str(folder) if folder.is_dir() else self.path
+                check_card(folder)
                 with fetching(place):
                     found = self._datasets.load_dataset(place, self.config)
+        except UserError:
+            raise
         except Exception as error:  # each of its loaders raises its own kinds
             reason = not_found(str(folder), error)
             raise UserError(f"task.path: the data set '{self.path}' cannot be loaded: {reason}") from error
         return dict(found) if isinstance(found, dict) else {"train": found}
+
+
+def check_card(folder: Path) -> None:
+    """Refuse a folder whose own card takes files from elsewhere for its data: it may be downloaded.
+
+    Raises:
+        UserError: naming the card and the file.
+    """
+    for card in (folder / name for name in _CARDS):
+        if not card.is_file():
+            continue
+        text = card.read_text(encoding="utf-8", errors="replace")
+        head = text.split("---")[1] if text.startswith("---") and text.count("---") > 1 else ""
+        try:
+            said = safe_load(head if card.suffix == ".md" else text)
+        except YAMLError:
+            continue  # the loader tells what is wrong with it
+        configs = said.get("configs") if isinstance(said, dict) else None
+        for path in _paths_in(configs):
+            inside = (folder / path).resolve().is_relative_to(folder.resolve())
+            if not inside or "://" in path or "::" in path or path.startswith("~"):
+                raise UserError(f"task.path: {card} names data that is not in its folder: '{path}'")
+
+
+def _paths_in(value: Any, named: bool = False) -> Iterator[str]:
+    """Every path of the data files and folders of a card's configurations."""
+    if isinstance(value, str) and named:
+        yield value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _paths_in(
+                inner, name in ("data_files", "data_dir", "path") or (named and name != "split")
+            )
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for inner in value:
+            yield from _paths_in(inner, named)

@@ -172,6 +172,7 @@ def find_files(path: str | None, suffixes: Sequence[str], key: str = "task.path"
         found = sorted(file for file in place.rglob("*") if file.suffix in suffixes and file.is_file())
         if not found:
             raise UserError(f"{key}: the folder '{path}' has no file of the kind {kinds}")
+        _check_inside(found, place, key)
         return found
     if glob.has_magic(path):
         fitting = glob.glob(str(place), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
@@ -181,6 +182,16 @@ def find_files(path: str | None, suffixes: Sequence[str], key: str = "task.path"
         return found
     siblings = [str(file) for file in place.parent.iterdir()] if place.parent.is_dir() else []
     raise UserError(f"{key}: no file or folder '{path}'.{nearest(str(place), siblings)}")
+
+
+def _check_inside(files: Iterable[Path], folder: Path, key: str) -> None:
+    """Refuse links that lead out of a folder, which may have come as an archive from elsewhere."""
+    for file in files:
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise UserError(
+                f"{key}: '{file}' is a link that leads out of the folder, to {file.resolve()}; "
+                "if you mean that, name it itself"
+            )
 
 
 def read_text(file: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from importlib.metadata import requires
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from feedtune.commands import quickstart
+from feedtune.commands import quickstart, train
+from feedtune.errors import Interrupted
 from small_runs import overrides, write_rows
 
 SECOND = ["algorithm=ppo", "task=jsonl", "reward=length", "callbacks=quiet", "trainer.max_epochs=1"]
@@ -147,3 +149,27 @@ def test_quickstart_has_help_of_its_own(feedtune: Any) -> None:
     assert said.code == 0
     assert said.out.startswith("usage: feedtune quickstart")
     assert [word for word in ("minutes", "dir=", "seed=", "PPO") if word not in said.out] == []
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_stage_that_is_told_to_stop_says_how_all_go_on(
+    named: bool, stages: list[str], monkeypatch: pytest.MonkeyPatch, feedtune: Any
+) -> None:
+    def stopped(arguments: list[str]) -> int:
+        raise Interrupted(
+            "stopped by SIGTERM after optimiser step 3; go on with: feedtune resume X", code=143
+        )
+
+    monkeypatch.setattr(train, "main", stopped)
+    said = feedtune("pipeline", *stages[0 if named else 1 :])
+    assert said.code == 143
+    first, second = said.err.splitlines()[-2:]
+    assert first.endswith(
+        "feedtune: stopped by SIGTERM after optimiser step 3; go on with: feedtune resume X"
+    )
+    again = shlex.split(second.removeprefix("all stages go on with: feedtune pipeline "))
+    if named:
+        assert again == stages
+    else:  # the folder was named by the time
+        assert again[:-1] == stages[1:]
+        assert again[-1].startswith("dir=")

@@ -99,6 +99,7 @@ def given(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> dict[
         "task=chitchat": ["task.limit=500"],
         "reward=function": [f"reward.path={folder / 'rewards.py'}:score"],
         "reward=reward_model": [f"reward.run={judge(folder / 'judge')}"],
+        "reward=http": ["reward.url=http://127.0.0.1:9/score"],
         "backbone=hf": [f"backbone.name={model_folder}"],
         "tokenizer=pretrained": [f"tokenizer.name={model_folder}"],
         "logger=wandb": ["logger.offline=true"],

@@ -175,8 +175,9 @@ def rewrite(export: Path, **changes: Any) -> None:
         ({"policy__class": "builtins.eval"}, r"policy\.class: 'builtins\.eval' is not trusted"),
         (
             {"backbone__class": "feedtune.runs.export.load"},
-            r"backbone\.class: 'feedtune\.runs\.export\.load' is no backbone$",
+            r"backbone\.class: 'feedtune\.runs\.export\.load' is no part of a run; ",
         ),
+        ({"backbone__class": "feedtune.policy.Policy"}, r"backbone\.class: '.*Policy' is no backbone$"),
         ({"policy__class": "feedtune.errors.UserError"}, r"policy\.class: '.*UserError' is no policy$"),
         ({"backbone__class": "feedtune_plugins.nowhere.It"}, r"backbone\.class: cannot import"),
         ({"backbone__class": 3}, r"backbone\.class: expected the dotted path of a class"),
@@ -225,12 +226,12 @@ def test_weights_of_another_size_are_refused(export: Path) -> None:
     [
         ([], r"not a run or export folder of feedtune \(no feedtune\.json, no export/feedtune\.json\)$"),
         ([".hydra"], r"the run ended before its first checkpoint, so there is no policy in it$"),
-        ([".hydra", "checkpoints"], r"the run has not ended yet; go on with: feedtune resume "),
+        ([".hydra", "checkpoints/step-00000004"], r"the run has not ended yet; go on with: feedtune resume "),
     ],
 )
 def test_a_folder_without_a_policy_says_why(made: list[str], message: str, tmp_path: Path) -> None:
     for name in made:
-        (tmp_path / name).mkdir()
+        (tmp_path / name).mkdir(parents=True)
     with pytest.raises(UserError, match=message):
         load(tmp_path)
     with pytest.raises(UserError, match=r"nowhere: there is no such folder$"):

@@ -14,6 +14,9 @@ import wandb
 from wandb.proto import wandb_internal_pb2
 
 from feedtune.runs import loggers
+from kills.cases import Case
+from kills.nursery import Nursery
+from kills.stories import live
 from small_runs import overrides, run, write_rows
 
 
@@ -47,15 +50,16 @@ def wandb_history(folder: Path) -> list[dict[str, str]]:
     return found
 
 
-def history_in(file: Path) -> list[dict[str, str]]:
-    found = []
+def parsed(file: Path) -> Iterator[Any]:
     for data in records_of(file):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
-        if record.HasField("history"):
-            items = record.history.item
-            found.append({item.key or "/".join(item.nested_key): item.value_json for item in items})
-    return found
+        yield record
+
+
+def history_in(file: Path) -> list[dict[str, str]]:
+    histories = [record.history.item for record in parsed(file) if record.HasField("history")]
+    return [{item.key or "/".join(item.nested_key): item.value_json for item in items} for items in histories]
 
 
 @pytest.fixture
@@ -127,5 +131,57 @@ def test_offline_unless_there_is_an_account(
         (tmp_path / "netrc").write_text(netrc)
     loggers.wandb_logger(project="feedtune", offline=given, folder=str(tmp_path / "run"))
     assert asked["offline"] is offline
-    assert asked["save_dir"] == str(tmp_path / "run")
+    assert asked["folder"] == tmp_path / "run"
     assert (tmp_path / "run").is_dir()
+
+
+# A run that was stopped is one run at W&B
+
+
+def test_a_resumed_run_is_the_same_run_with_all_of_its_rows(nursery: Nursery, tmp_path: Path) -> None:
+    """Killed in the fourth epoch with a checkpoint of the second: the third is repeated."""
+    case = Case(
+        "lstm",
+        "ppo",
+        ("logger=wandb", "logger.offline=true", "trainer.max_epochs=5", "buffer.passes=1"),
+        saved="checkpoint.every_epochs=2",
+    )
+    folder, run = tmp_path / "story", tmp_path / "story" / "run"
+    killed = nursery.run(*case.arguments(folder), log=folder / "log.txt", kill={"place": "begins", "n": 7})
+    assert killed.killed, killed.said()
+    began = time.time()
+    while time.time() < int(began) + 1.1:  # W&B names its folders by the second
+        time.sleep(0.05)
+    story = live(nursery, case, folder)
+    assert story.chapters[0].began == 4  # two steps an epoch
+    known = (run / "wandb_id.txt").read_text().strip()
+    first, second = sorted(run.glob("wandb/offline-run-*/run-*.wandb"))
+    assert _settled(second, rows=5)
+    for file in (first, second):
+        assert file.name == f"run-{known}.wandb"
+    assert {entry.run.run_id for entry in parsed(second) if entry.HasField("run")} == {known}
+    sent = [row for row in history_in(second) if "rollout/reward" in row]
+    assert [int(float(row["epoch"])) for row in sent] == [0, 1, 2, 3, 4]
+    for name in ("_step", "trainer/global_step"):
+        assert [int(row[name]) for row in sent] == [1, 3, 5, 7, 9]
+    assert [float(row["rollout/reward"]) for row in sent] == pytest.approx(column(run, "rollout/reward"))
+
+
+def test_rows_that_the_server_has_are_not_sent_again(no_account: None, tmp_path: Path) -> None:
+    """After `resume="allow"` W&B says which step comes next; here it says so offline, as a server would."""
+    logger = loggers.wandb_logger(project="feedtune", offline=True, folder=str(tmp_path))
+    logger.experiment._starting_step = 4  # type: ignore[attr-defined]
+    for step in (1, 3, 5):
+        logger.log_metrics({"x": float(step)}, step)
+    logger.finalize("success")
+    [file] = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    assert _settled(file, rows=1)
+    assert [float(row["x"]) for row in history_in(file)] == [5.0]
+
+
+def _settled(file: Path, rows: int) -> bool:
+    """Whether so many rows come to stand in a file; W&B's own process may write it a little later."""
+    patience = time.monotonic() + 30
+    while len(history_in(file)) < rows and time.monotonic() < patience:
+        time.sleep(0.1)
+    return len(history_in(file)) >= rows

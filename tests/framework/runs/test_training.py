@@ -11,10 +11,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import feedtune
+from feedtune.checkpoints import listed
 from feedtune.config.discovery import own_conf
 from feedtune.experience import from_rows
 from feedtune.scoring import score_actions
-from small_runs import SMALL, overrides, rows_for, run, write_rows
+from small_runs import SMALL, newest_state, overrides, rows_for, run, write_rows
 
 ALGORITHMS = sorted(file.stem for file in (own_conf() / "algorithm").glob("*.yaml"))
 
@@ -29,10 +30,10 @@ def test_every_backbone_trains_with_every_algorithm(tmp_path: Path, backbone: st
     with (folder / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["0", "1"]
-    assert (folder / "checkpoints" / "last.ckpt").is_file()
+    assert [path.name for path in listed(folder)] != []
     assert (folder / "samples.jsonl").is_file() == ("rollout/ended" in rows[0])  # wherever it spoke
     loaded = feedtune.load(folder)
-    trained = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    trained = torch.load(newest_state(folder), weights_only=True)["state_dict"]
     for name, value in loaded.policy.state_dict().items():
         assert torch.equal(value, trained[f"policy.{name}"]), name
 

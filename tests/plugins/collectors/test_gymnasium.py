@@ -303,7 +303,9 @@ def test_metrics_and_records() -> None:
         "rollout/ended": 1.0,
         "rollout/truncated": 0.0,
         "rollout/invalid": 0.0,
+        "rollout/distinct": 0.5,  # both episodes were told the same and did the same
     }
+
     said = ["lower higher", "1", "lower", "0"]
     roles = ["user", "assistant"] * 2
     assert list(rollout.records) == [

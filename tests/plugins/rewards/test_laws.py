@@ -6,7 +6,7 @@ import inspect
 import itertools
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from feedtune.runs.export import save
 from feedtune.testing.rewards import check_reward_source
 from feedtune.text.tokenizers import TrainedTokenizer
 from feedtune_plugins.backbones.ngram import NGram
+from judges import judging
+from judges import lengths as lengths_elsewhere
 
 CONF = Path(__file__).parents[3] / "conf"
 OPTIONS = sorted(file.stem for file in (CONF / "reward").glob("*.yaml"))
@@ -53,7 +55,14 @@ RIGHT_OR_WRONG = {"answer"}
 
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+def judge_url() -> Iterator[str]:
+    """Where a judge listens that scores the letters of a response."""
+    with judging(lengths_elsewhere) as judge:
+        yield judge.url
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory, judge_url: str) -> Callable[[str], Any]:
     """Compose and instantiate an option as `reward=OPTION` does; each once, for some load a model."""
     file = tmp_path_factory.mktemp("user") / "rewards.py"
     file.write_text(FUNCTION, encoding="utf-8")
@@ -61,13 +70,15 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
 
     def build(option: str) -> Any:
         if option not in built:
-            built[option] = instantiate(composed(option, *needed(option, file)))
+            built[option] = instantiate(composed(option, *needed(option, file, judge_url)))
         return built[option]
 
     return build
 
 
-def needed(option: str, file: Path) -> list[str]:
+def needed(option: str, file: Path, url: str = "http://127.0.0.1:9/score") -> list[str]:
+    if option == "http":
+        return [f"reward.url={url}", f"reward.cache={file.parent / 'replies.sqlite'}"]
     if option == "function":
         return [f"reward.path={file}:score"]
     return [f"reward.run={judge(file.parent / 'judge')}"] if option == "reward_model" else []
@@ -94,6 +105,7 @@ def test_every_planned_option_is_there() -> None:
         "bleu",
         "chrf",
         "function",
+        "http",
         "keyword",
         "length",
         "reward_model",
@@ -166,6 +178,7 @@ import feedtune_plugins.rewards as rewards
 for module in pkgutil.iter_modules(rewards.__path__):
     importlib.import_module(f"{rewards.__name__}.{module.name}")
 slow = {"torchmetrics", "transformers", "sklearn", "nltk", "vaderSentiment", "profanity_check", "lightning"}
+slow |= {"httpx", "tenacity"}
 print(sorted(slow & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -88,10 +88,14 @@ def refusing(samples: Sequence[Sample]) -> list[float]:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (broken, "reward.sources.bad failed on 3 samples with KeyError: 'lexicon'"),
+        (
+            broken,
+            "reward.sources.bad: reward 'broken' failed on 3 samples (the first prompt: 'Hi'): "
+            "KeyError: 'lexicon'",
+        ),
         (refusing, "reward.sources.bad: row 0 has no column 'reference'"),
-        (Fixed([1, 2]), "reward 'sources.bad': expected 3 scores"),
-        (Fixed([1, math.inf, 2]), "reward 'sources.bad': the score of row 2 is infinite"),
+        (Fixed([1, 2]), "reward.sources.bad: reward 'Fixed': expected 3 scores"),
+        (Fixed([1, math.inf, 2]), "reward.sources.bad: reward 'Fixed': the score of row 2 is infinite"),
     ],
 )
 def test_a_source_that_fails_is_named(source: RewardSource, message: str) -> None:
