@@ -79,9 +79,10 @@ CASES: dict[str, Case] = {
     **_both("q_learning", "buffer.updates=2", "buffer.minibatch_size=4", "optimizer.lr=0.001"),
     # a copy of the network that follows, and a falling share of random tokens
     "dqn on lstm": Case("lstm", "dqn", (FALLING, "buffer.updates=2", "buffer.minibatch_size=4")),
-    "ppo with dropout": Case("transformer", "ppo", ("backbone.dropout=0.2", "trainer.max_epochs=1")),
 }
 """Each is killed at every minibatch."""
+
+DROPOUT = Case("transformer", "ppo", ("backbone.dropout=0.2", "trainer.max_epochs=1"))
 
 TWO_PROCESSES = Case("lstm", "ppo", (ADAPTIVE, "buffer.passes=1", "buffer.minibatches=2"), world=2)
 

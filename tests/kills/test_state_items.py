@@ -96,7 +96,9 @@ INERT = {
 """Items that change nothing, and why."""
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    "name", ["ppo", *(pytest.param(one, marks=pytest.mark.slow) for one in ("reinforce", "dqn"))]
+)
 def test_each_item_of_state_matters(nursery: Nursery, tmp_path: Path, name: str) -> None:
     setting = SETTINGS[name]
     whole = live(nursery, setting.case, tmp_path / "whole").ending()

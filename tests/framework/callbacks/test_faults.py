@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from feedtune.callbacks import Fault
 from feedtune.callbacks.files import read_metrics
@@ -34,12 +36,12 @@ def epochs(folder: Path) -> list[int]:
 
 
 def test_kill_and_resume_end_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    """In a process of its own, for it is the process that dies; the resumed run is left alone."""
-    given = (tmp_path / "run", chosen(tmp_path, "kill"))
-    process = torch.multiprocessing.get_context("fork").Process(target=run, args=given)
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
+    """A process of its own, for it is the process that dies; the resumed run is left alone."""
+    command = ["train", *chosen(tmp_path, "kill"), "report=false", f"hydra.run.dir={tmp_path / 'run'}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    line = [sys.executable, "-m", "feedtune.cli", *command]
+    died = subprocess.run(line, env=environment, cwd=tmp_path, capture_output=True, timeout=120, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr.decode()
     assert [folder.name for folder in listed(tmp_path / "run")] == ["step-00000001"]
     train(compose_config(chosen(tmp_path, "kill")), tmp_path / "run", newest(tmp_path / "run"))
     whole = [one for one in chosen(tmp_path, "kill") if "fault" not in one]

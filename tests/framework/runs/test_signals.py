@@ -115,16 +115,14 @@ def test_a_run_that_keeps_no_checkpoints_says_so(nursery: Nursery, tmp_path: Pat
     assert not has_checkpoint(tmp_path / "run")
 
 
-@pytest.mark.parametrize(("number", "code"), BOTH)
-def test_at_any_moment_it_ends_with_the_code_and_no_traceback(
-    nursery: Nursery, tmp_path: Path, number: int, code: int
-) -> None:
+def test_at_any_moment_it_ends_with_the_code_and_no_traceback(nursery: Nursery, tmp_path: Path) -> None:
     """Before training, while it is on, and after it: a signal from outside, later and later."""
     case = CASES["ppo on lstm"]
     whole = live(nursery, case, tmp_path / "whole")
     expected, seconds = whole.ending(), whole.chapters[0].life.seconds
     codes = set()
     for part in range(1, 9):
+        number, code = BOTH[part % 2]
         folder = tmp_path / f"part{part}"
         life = nursery.run(
             *case.arguments(folder), log=folder / "log.txt", after=seconds * part / 8, number=number
@@ -135,16 +133,15 @@ def test_at_any_moment_it_ends_with_the_code_and_no_traceback(
         if life.code == code:
             assert last_line(life).startswith(("feedtune: stopped by", "feedtune: interrupted")), life.said()
             assert live(nursery, case, folder).ending() == expected
-    assert code in codes
+    assert codes >= {130, 143}
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_several_processes_agree_on_the_step(nursery: Nursery, tmp_path: Path, rank: int) -> None:
-    """One of them hears the signal; all stop after the same step, and one of them speaks."""
+def test_several_processes_agree_on_the_step(nursery: Nursery, tmp_path: Path) -> None:
+    """The second hears the signal; both stop after the same step, and one of them speaks."""
     case = TWO_PROCESSES
     whole = live(nursery, case, tmp_path / "whole").ending()
     folder = tmp_path / "stopped"
-    life = stopped(nursery, case, folder, place="begins", n=2, number=signal.SIGTERM, rank=rank)
+    life = stopped(nursery, case, folder, place="begins", n=2, number=signal.SIGTERM, rank=1)
     # Lightning would kill the first process where one that it has started ends with an error.
     assert life.codes == (143, 0), life.said()
     assert life.said().count("stopped by SIGTERM after optimiser step 3") == 1
@@ -152,9 +149,10 @@ def test_several_processes_agree_on_the_step(nursery: Nursery, tmp_path: Path, r
     assert resumed(nursery, case, folder) == whole
 
 
+@pytest.mark.slow
 def test_from_a_shell(nursery: Nursery, tmp_path: Path) -> None:
     """The command in processes of their own, with other hashes of texts and the selfcheck."""
-    case = Case("lstm", "ppo", ("trainer.max_epochs=150",))
+    case = Case("lstm", "ppo", ("trainer.max_epochs=40",))
     expected = live(nursery, case, tmp_path / "whole").ending()
     folder = tmp_path / "stopped"
     training = _started(case.arguments(folder), folder / "log.txt", hashes="1")
