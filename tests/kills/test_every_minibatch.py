@@ -12,7 +12,6 @@ from kills.nursery import Nursery
 from kills.places import BATCH, EPOCH
 from kills.stories import live
 
-
 MORE = {**CASES, "two processes": TWO_PROCESSES, "ppo with dropout": DROPOUT}
 
 

@@ -37,7 +37,7 @@ def _kill_at_random(nursery: Nursery, case: Case, folder: Path, moments: int, se
 
 
 def test_killed_at_random_moments(nursery: Nursery, tmp_path: Path) -> None:
-    _kill_at_random(nursery, LONGER["ppo"], tmp_path, moments=5, seed=1)
+    _kill_at_random(nursery, LONGER["ppo"], tmp_path, moments=3, seed=1)
 
 
 @pytest.mark.slow
