@@ -368,7 +368,7 @@ def test_a_run_that_goes_on_is_measured_without_the_reference(tmp_path: Path) ->
 @pytest.fixture
 def own_backbone(rows: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A backbone that a user wrote, whose state is off by one token."""
-    (rows.parent / "mine.py").write_text(
+    (rows.parent / "forgetful_backbone.py").write_text(
         "from feedtune.testing.tiny import TinyBackbone\n\n\n"
         "class Forgets(TinyBackbone):\n"
         "    def forward(self, tokens, mask, state=None):\n"
@@ -376,7 +376,7 @@ def own_backbone(rows: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "        return hidden, hidden[:, -2] if tokens.shape[1] > 1 else last\n"
     )
     monkeypatch.syspath_prepend(str(rows.parent))
-    return "mine.Forgets"
+    return "forgetful_backbone.Forgets"
 
 
 def test_the_command_refuses_to_train_what_is_broken(own_backbone: str, rows: Path, feedtune: Any) -> None:
@@ -385,7 +385,7 @@ def test_the_command_refuses_to_train_what_is_broken(own_backbone: str, rows: Pa
         *(f"~backbone.{name}" for name in ("cell", "embed_size", "layers", "dropout", "tied")),
         "backbone.hidden_size=16",
         f"backbone._target_={own_backbone}",
-        "trust=[mine]",
+        "trust=[forgetful_backbone]",
         "report=false",
         "hydra.run.dir=run",
     ]
