@@ -43,6 +43,13 @@ CASES = {
     "q_learning with replay": ("ngram", "q_learning", ["buffer.updates=3", "buffer.minibatch_size=4"]),
 }
 EPOCHS = 3
+FOUR_STEPS = [
+    "buffer.passes=1",
+    "buffer.minibatches=8",
+    "trainer.accumulate_grad_batches=2",
+    "optimizer.lr=0.01",
+]
+"""Of each epoch, two micro-batches each."""
 
 
 class Killed(BaseException):
@@ -110,13 +117,7 @@ def test_more_steps_after_the_end_equal_one_longer_run(tmp_path: Path, steps: in
     Lightning ends an epoch, row and all, where max_steps ends training; and where max_steps is set it goes on
     from the end of an epoch with a minibatch too many.
     """
-    more = [
-        "buffer.passes=1",
-        "buffer.minibatches=8",
-        "trainer.accumulate_grad_batches=2",
-        "optimizer.lr=0.01",
-    ]
-    chosen = overrides(write_rows(tmp_path), "lstm", "ppo", *more)
+    chosen = overrides(write_rows(tmp_path), "lstm", "ppo", *FOUR_STEPS)
     run(tmp_path / "long", [*chosen, "trainer.max_steps=7"])
     folder = tmp_path / "short"
     run(folder, [*chosen, f"trainer.max_steps={steps}"])
@@ -139,13 +140,7 @@ class StopAfter(Callback):
 
 def test_a_stop_within_a_step_waits_for_its_end(tmp_path: Path) -> None:
     """Asked for after the fifth minibatch, the first of the third step: training ends after the sixth."""
-    more = [
-        "buffer.passes=1",
-        "buffer.minibatches=8",
-        "trainer.accumulate_grad_batches=2",
-        "optimizer.lr=0.01",
-    ]
-    chosen = overrides(write_rows(tmp_path), "lstm", "ppo", *more)
+    chosen = overrides(write_rows(tmp_path), "lstm", "ppo", *FOUR_STEPS)
     run(tmp_path / "whole", chosen)
     config = compose_config(chosen)
     with open_dict(config):
