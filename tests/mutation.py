@@ -35,7 +35,7 @@ TESTS = {
         "tests/framework/test_experience.py",
         f"{PLUGINS}/test_laws.py",
     ],
-    "framework/feedtune/completion.py": [SHORT, f"{PLUGINS}/test_laws.py"],
+    "framework/feedtune/completion.py": ["tests/framework/test_completion.py", f"{PLUGINS}/test_laws.py"],
     "plugins/feedtune_plugins/algorithms": [PLUGINS],
 }
 """Who concerns themselves with a file or folder: a mutant meets those of these tests that run its lines."""

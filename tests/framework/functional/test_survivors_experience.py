@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
 import torch
 
 from feedtune import scoring
-from feedtune.completion import complete
 from feedtune.experience import Experience, from_rows, place_scores
 from feedtune.policy import Policy
 from feedtune.reading import shared_prompts
-from feedtune.references import FrozenCopy
 from feedtune.scoring import score_actions, states_at_end
 from feedtune_plugins.backbones.ngram import NGram
 
@@ -81,24 +78,6 @@ def test_one_part_is_the_whole() -> None:
 def uniform() -> Policy:
     """Three tokens, each as likely as the others."""
     return Policy(NGram(vocab_size=3, n=2))
-
-
-def test_a_samplers_numbers_are_old_ones_only_where_they_are_exact() -> None:
-    exp = from_rows([[1, 2]], [[F, T]])
-    exp = replace(exp, sampler_logp=torch.tensor([[0.0, -7.0]]))
-    needs = frozenset({"old_logp"})
-    for exact, expected in ((True, -7.0), (False, -math.log(3))):
-        found = complete(exp, needs, uniform(), sampler_exact=exact).old_logp
-        assert found is not None
-        assert not found.requires_grad
-        assert found[0, 1].item() == pytest.approx(expected)
-
-
-def test_a_reference_that_nobody_asked_for_is_not_read() -> None:
-    exp = from_rows([[1, 2]], [[F, T]])
-    policy = uniform()
-    assert complete(exp, frozenset(), policy, FrozenCopy(policy)).ref_logp is None
-    assert complete(exp, frozenset({"reference"}), policy).ref_logp is None
 
 
 def test_the_state_at_the_end_of_short_rows() -> None:

@@ -121,3 +121,16 @@ def test_one_step_a_rollout_saves_the_old_pass(name: str) -> None:
     exp = replace(exp, sampler_logp=exact)
     outcomes = [bench.measured(s, *bench.prepared(s, exp)) for s in (told, untold)]
     bench.same(outcomes[0], outcomes[1], "one step")
+
+
+@pytest.mark.parametrize("name", RATIO)
+def test_old_log_probabilities_that_are_there_are_the_old_ones(name: str) -> None:
+    """With one step a rollout too: whoever gives them knows better than the policy of now."""
+    bench = Bench(name)
+    stage = bench.stage()
+    stage.algorithm.check_steps(1)
+    exp = bench.rollout()
+    now = score_actions(stage.policy, exp).logp.detach()
+    ready, metrics = bench.prepared(stage, replace(exp, old_logp=now - 0.1))
+    found = bench.measured(stage, ready, metrics).metrics
+    assert found["policy/ratio"] == pytest.approx(1.1051709, abs=1e-6)
