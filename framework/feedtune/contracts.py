@@ -87,6 +87,14 @@ class Backbone(nn.Module, ABC):
         load_model(backbone, str(folder / "backbone.safetensors"))
         return backbone
 
+    @classmethod
+    def opening(cls, folder: Path) -> Mapping[str, Any] | None:
+        """Arguments with which this backbone opens a model that others have saved, for `init_from=folder`.
+
+        None, as is the rule: it reads no other models than those that its own `save` wrote.
+        """
+        return None
+
     def rebuilt_keys(self) -> frozenset[str]:
         """Names of weights that building the backbone again restores anyway; checkpoints leave them out."""
         return frozenset()

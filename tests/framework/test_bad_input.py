@@ -70,7 +70,7 @@ MISTAKES: dict[str, list[str]] = {
     "seed=-1": ["seed: expected a whole number from 0", "got -1"],
     "trust=os": ["trust: expected a list, each entry text, got 'os'"],
     "init_from=nowhere": ["init_from: nowhere does not exist"],
-    "init_from=.": ["init_from: . is neither a run of feedtune nor a transformers folder"],
+    "init_from=.": ["init_from: . is neither a run of feedtune nor a model that a backbone opens"],
     "trainer.max_epochs=0": ["trainer.max_epochs: expected at least 1", "got 0"],
     "trainer.max_steps=0": ["trainer.max_steps: expected at least 1", "got 0"],
     "trainer=gpu": ["trainer=gpu", "no GPU", "choose trainer=cpu"],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,20 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from feedtune.config.compose import FLAGS, compose_config, to_plain
+from feedtune.config.discovery import options_of
 from feedtune.config.trust import resolve
+from feedtune.contracts import Backbone
 from feedtune.errors import UserError
 from feedtune.runs.export import RECORD, export_of, read_record
 from feedtune.text.codec import Codec
-
-OPENER = "hf"
-"""The option of `backbone` that opens plain transformers folders."""
 
 
 def choose_parts(config: DictConfig, typed: Sequence[str] = ()) -> DictConfig:
     """The config with the backbone and tokenizer that `init_from` brings; a copy.
 
     A run of feedtune brings both; a `tokenizer` that is as it is by default becomes empty: the run's own is
-    taken. A plain transformers folder is opened by the backbone option `hf`, whose other values may be set.
+    taken. Other models are opened by an option of `backbone` that can (`Backbone.opening`), such as a
+    transformers folder by `hf`; its other values may be set.
 
     Args:
         config: as composed.
@@ -77,23 +78,55 @@ def check_fits(codec: Codec, folder: Path, init_from: str) -> None:
 
 
 def _opened(config: DictConfig, chosen: Mapping[str, bool]) -> DictConfig:
+    """With the option of `backbone` that opens the folder, which is no run of feedtune."""
     folder = Path(config.init_from)
-    if not (folder / "config.json").is_file():
-        raise UserError(f"init_from: {folder} is neither a run of feedtune nor a transformers folder")
-    opened = compose_config([f"backbone={OPENER}"])
+    openers = dict(_openers(folder))
+    if not openers:
+        raise UserError(
+            f"init_from: {folder} is neither a run of feedtune nor a model that a backbone opens, such as a "
+            "transformers folder with its config.json"
+        )
+    fitting = [name for name, one in openers.items() if one.backbone._target_ == config.backbone._target_]
+    if chosen["backbone"] and not fitting:
+        known = " or ".join(f"backbone={name}" for name in openers)
+        raise UserError(
+            f"backbone: {config.backbone._target_} does not open init_from={folder}, but {known} does; "
+            "leave the backbone out, or choose that one"
+        )
+    opened = openers[next(iter(fitting or openers))]
     if not chosen["backbone"]:
         config.backbone = opened.backbone
-    elif config.backbone._target_ != opened.backbone._target_:
-        raise UserError(
-            f"backbone: init_from={folder} is a transformers folder, which only backbone={OPENER} opens; "
-            f"leave the backbone out, or choose backbone={OPENER}"
-        )
-    elif config.backbone.name not in (opened.backbone.name, str(folder)):
-        raise UserError(f"backbone.name: {config.backbone.name} and init_from={folder}: give one of the two")
-    config.backbone.name = str(folder)
+    for key, value in opened.opening.items():
+        if config.backbone[key] not in (opened.backbone[key], value):
+            raise UserError(
+                f"backbone.{key}: {config.backbone[key]} and init_from={folder}: give one of the two"
+            )
+        config.backbone[key] = value
     if not chosen["tokenizer"]:
         config.tokenizer = opened.tokenizer
     return config
+
+
+@dataclass(frozen=True)
+class _Opener:
+    """An option of `backbone` that opens a folder."""
+
+    backbone: DictConfig  # as the option has it
+    tokenizer: DictConfig  # that it brings
+    opening: Mapping[str, Any]  # arguments that name the folder
+
+
+def _openers(folder: Path) -> Iterator[tuple[str, _Opener]]:
+    """Every option that opens it; one that cannot be imported opens nothing and stops nobody."""
+    for option in dict.fromkeys(options_of("backbone")):
+        try:
+            config = compose_config([f"backbone={option}"])
+            target = resolve(config.backbone._target_, "backbone._target_")
+        except UserError:
+            continue
+        opening = target.opening(folder) if issubclass(target, Backbone) else None
+        if opening is not None:
+            yield option, _Opener(config.backbone, config.tokenizer, opening)
 
 
 def described(record: Mapping[str, Any]) -> dict[str, Any]:

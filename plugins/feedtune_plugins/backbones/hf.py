@@ -89,6 +89,11 @@ class HF(CausalLM):
         context: AbstractContextManager[Any] = self.model.disable_adapter()
         return context
 
+    @classmethod
+    def opening(cls, folder: Path) -> Mapping[str, Any] | None:
+        """Any transformers folder; whether the model keeps the laws is seen when it is loaded."""
+        return {"name": str(folder)} if (folder / "config.json").is_file() else None
+
     def rebuilt_keys(self) -> frozenset[str]:
         """Under LoRA, all but the adapter: the frozen weights come from `name` again."""
         if self.config["lora"] is None:

@@ -13,7 +13,9 @@ from omegaconf import OmegaConf
 
 import feedtune
 from feedtune.config.compose import compose_config
+from feedtune.config.trust import resolve
 from feedtune.errors import UserError
+from feedtune.runs import starting_point
 from feedtune.runs.assembly import OPTIONAL, assemble, checked
 from feedtune_plugins.backbones.hf import HF
 from feedtune_plugins.backbones.recurrent import Recurrent
@@ -155,7 +157,7 @@ def test_a_run_that_has_not_ended_cannot_be_gone_on_from(
         parts(tmp_path, *base, f"init_from={half}")
 
 
-# init_from: a plain transformers folder
+# init_from: a model that others have saved
 
 
 def test_a_transformers_folder_is_opened_by_hf(tmp_path: Path, base: list[str], model_folder: Path) -> None:
@@ -173,12 +175,25 @@ def test_its_other_options_are_the_users(tmp_path: Path, base: list[str], model_
     assert found.module.policy.backbone.causal.dtype == torch.bfloat16
 
 
+def test_a_backbone_that_cannot_be_imported_opens_nothing_and_stops_nobody(
+    tmp_path: Path, base: list[str], model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: str, key: str) -> Any:
+        if path.endswith("NGram"):
+            raise UserError(f"{key}: cannot import '{path}'")
+        return resolve(path, key)
+
+    monkeypatch.setattr(starting_point, "resolve", broken)
+    found = parts(tmp_path, *base, f"init_from={model_folder}")
+    assert isinstance(found.module.policy.backbone, HF)
+
+
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
         (
             ["backbone=lstm"],
-            r"^backbone: init_from=.* is a transformers folder, which only backbone=hf opens",
+            r"^backbone: \S*Recurrent does not open init_from=.*, but backbone=hf does; leave",
         ),
         (["backbone=hf", "backbone.name=elsewhere"], r"^backbone\.name: elsewhere and init_from=.*give one"),
         (["tokenizer=word"], r"^tokenizer: its \d+ tokens are not the \d+ of init_from="),
