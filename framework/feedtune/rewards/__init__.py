@@ -15,11 +15,12 @@ from feedtune.rewards.failures import (
     SourceFailure,
     call_source,
     checked_scores,
+    counted,
     name_of,
     score_samples,
     shortened,
 )
-from feedtune.rewards.retries import note_retry, retried
+from feedtune.rewards.retries import check_tenacity, note_retry, retried
 from feedtune.rewards.workers import LateError, in_threads, within
 
 __all__ = [
@@ -31,7 +32,9 @@ __all__ = [
     "SourceFailure",
     "call_metrics",
     "call_source",
+    "check_tenacity",
     "checked_scores",
+    "counted",
     "guarded",
     "in_threads",
     "name_of",

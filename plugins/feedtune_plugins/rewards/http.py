@@ -15,9 +15,7 @@ from torch import Tensor
 from feedtune.checks import check_positive, check_used
 from feedtune.contracts import Sample
 from feedtune.errors import UserError
-from feedtune.rewards import SourceFailure, in_threads, note_retry, retried
-from feedtune.rewards.failures import counted
-from feedtune.rewards.retries import check_tenacity
+from feedtune.rewards import SourceFailure, check_tenacity, counted, in_threads, note_retry, retried
 from feedtune_plugins.rewards.checks import at_least
 from feedtune_plugins.rewards.http_exchange import Exchange
 from feedtune_plugins.rewards.payloads import KEYS, payload_of

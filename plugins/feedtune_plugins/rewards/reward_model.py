@@ -36,7 +36,7 @@ class RewardModel:
     """
 
     def __init__(self, *, run: str) -> None:
-        from feedtune.runs.export import load  # which brings transformers: late, as in all rewards
+        from feedtune import load  # which brings transformers: late, as in all rewards
 
         loaded = load(run)
         if HEAD not in loaded.policy.heads:
