@@ -15,6 +15,9 @@ from kills.nursery import Nursery
 
 VOCABULARY = 11
 
+collect_ignore = ["third_party_plugin"]
+"""Another distribution, whose tests run where it is installed (distributions/test_third_party_plugin.py)."""
+
 # rouge_score brings absl, whose log handler keeps the stderr of its import, here pytest's own, and closes it
 # as soon as Hydra sets logging up anew; the process's stderr it leaves alone.
 absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__

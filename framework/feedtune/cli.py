@@ -23,7 +23,9 @@ COMMANDS = {
     "generate": 'let a run speak: feedtune generate DIR "text", or a chat without text',
     "export": "the tuned model as one transformers folder: feedtune export DIR OUT",
     "report": "write report.html for one or several runs: feedtune report DIR...",
-    "plugins": "list every group, option and the distribution it comes from",
+    "plugins": "list every option, the distribution it comes from, and what is wrong with plugins",
+    "check": "certify plugins against the laws of their kind: feedtune check acme",
+    "new-plugin": "write a plugin project of your own: feedtune new-plugin acme --kind reward",
 }
 
 OUR_MISTAKE, USER_MISTAKE = 1, 2  # exit codes
@@ -65,6 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
+    from feedtune.standard_error import unbreakable
+
+    with unbreakable():
+        return _called(name, arguments)
+
+
+def _called(name: str, arguments: Sequence[str]) -> int:
     from feedtune.errors import Interrupted, UserError
 
     # Hydra would print its own message and exit with 1; so it hands the exception to us.
@@ -73,10 +82,10 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     _bound_caches()
     try:
         with _sigterm_as_exception():
-            command = importlib.import_module(f"feedtune.commands.{name}")
+            command = importlib.import_module(f"feedtune.commands.{name.replace('-', '_')}")
             return int(command.main(arguments))
     except UserError as error:
-        return _say(str(error), USER_MISTAKE)
+        return _say(str(error), getattr(error, "code", USER_MISTAKE))  # of a sweep, what its jobs ended with
     except Interrupted as stop:
         return _say(str(stop), stop.code)
     except SystemExit as end:  # --help, and what stops Hydra before a job
@@ -132,7 +141,8 @@ def _quieten() -> None:
     import logging
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch.utilities.rank_zero", "httpx"):  # httpx: a line for each request
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
 
 

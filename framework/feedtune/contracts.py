@@ -157,6 +157,7 @@ class Rollout:
     experience: Experience
     metrics: Mapping[str, float] = field(default_factory=dict)
     records: Sequence[Mapping[str, Any]] = ()  # a few rows as text, for samples.jsonl and people
+    record_rows: Sequence[int] = ()  # the row of `experience` that each record is of; empty: not known
 
 
 class Collector(ABC):

@@ -72,6 +72,8 @@ def cannot_write(path: Path, error: OSError, needed: int | None = None) -> UserE
     if error.errno not in FULL:
         return UserError(f"{path}: cannot be written: {said}")
     takes = f"it takes {size(needed)}, and " if needed is not None else ""
+    if error.errno == errno.EFBIG:
+        return UserError(f"{path}: cannot be written: {said}; {takes}there is a limit: see `ulimit -f`")
     free = f"{size(_free(path))} are free there: make room"
     return UserError(f"{path}: cannot be written: {said}; {takes}{free}")
 

@@ -1,4 +1,4 @@
-"""Means over an epoch that survive a checkpoint."""
+"""Means over an epoch, and numbers of its rows, that survive a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from feedtune.distributed import gather_objects
+from feedtune.experience import Experience
 
 
 class EpochMetrics:
@@ -61,3 +62,40 @@ class EpochMetrics:
             name: (torch.tensor(total, dtype=torch.float64), torch.tensor(count, dtype=torch.float64))
             for name, (total, count) in state.items()
         }
+
+
+class EpochRows:
+    """The reward and the length, in action tokens, of every scored row of an epoch.
+
+    >>> from feedtune.experience import from_rows
+    >>> rows = EpochRows()
+    >>> rows.add(from_rows([[5, 6, 7], [5, 8]], [[0, 1, 1], [0, 1]], scores=[1.0, float("nan")]))
+    >>> rows.gathered()
+    {'reward': [1.0], 'length': [2.0]}
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[Tensor] = []  # [2, rows] each
+
+    def add(self, exp: Experience) -> None:
+        """Count the rows of a collection."""
+        both = torch.stack([exp.score.double(), exp.action.sum(-1).double()])
+        self._parts.append(both[:, exp.scored].cpu())
+
+    def gathered(self) -> dict[str, list[float]]:
+        """The numbers of all ranks, by name. To be called on all of them."""
+        ranks = [part for parts in gather_objects(self._parts) for part in parts]
+        both = torch.cat(ranks, dim=1) if ranks else torch.empty(2, 0)
+        return {"reward": both[0].tolist(), "length": both[1].tolist()}
+
+    def clear(self) -> None:
+        """Begin a new epoch."""
+        self._parts.clear()
+
+    def state_dict(self) -> list[Tensor]:
+        """Plain tensors."""
+        return list(self._parts)
+
+    def load_state_dict(self, state: list[Tensor]) -> None:
+        """The inverse of `state_dict`."""
+        self._parts = list(state)

@@ -13,16 +13,19 @@ from torch import Tensor, nn
 
 from feedtune.completion import SUPPLIES, complete, logp_drift
 from feedtune.contracts import Algorithm, Backbone, Buffer, Collector, Reference, Row
+from feedtune.credit import Spell, with_credit
 from feedtune.distributed import gather_objects, sum_over_ranks
 from feedtune.errors import UserError, nearest
 from feedtune.experience import Experience
-from feedtune.metrics import EpochMetrics
+from feedtune.metrics import EpochMetrics, EpochRows
 from feedtune.nonfinite import FiniteGuard, OnNonFinite, diverged
+from feedtune.optimizers import refuse_unfit
 from feedtune.policy import Policy
 from feedtune.profiling import Stopwatch, timing
 from feedtune.randomness import global_rng_state, set_global_rng_state
 from feedtune.references import reference_of
 from feedtune.rollout import RolloutLoader
+from feedtune.totals import with_totals
 
 MakeOptimizer = Callable[[Iterable[Any]], torch.optim.Optimizer]
 MakeScheduler = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
@@ -47,6 +50,8 @@ class TuningModule(lightning.LightningModule):
         on_nonfinite: what NaN or infinity in a reward, in what is prepared of a rollout, in a loss or in a
             gradient does: "raise" stops, "skip" leaves out the rows or the optimiser step (`FiniteGuard`).
         measures: asked after each collection for further metrics of it, such as failed calls of the reward.
+        spell: says the text of each token of a response; the records of a rollout then tell what each earned
+            (`feedtune.credit`). null: they do not.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class TuningModule(lightning.LightningModule):
         profile: bool = False,
         on_nonfinite: OnNonFinite = "raise",
         measures: Callable[[], Mapping[str, float]] = dict,
+        spell: Spell | None = None,
     ) -> None:
         super().__init__()
         _check_on_policy(algorithm, collector, buffer)
@@ -90,6 +96,9 @@ class TuningModule(lightning.LightningModule):
         self.epoch_metrics: dict[str, float] | None = None  # means of the epoch that is just ending
         self.ended_metrics: dict[str, float] = {}  # of the last epoch that has ended in this process
         self.epoch_records: list[Mapping[str, Any]] = []  # a few responses of this epoch, as text
+        self.rows_so_far = EpochRows()  # numbers of every row that the policy has said in this epoch
+        self.epoch_rows: dict[str, list[float]] = {}  # the same of the epoch that is just ending, of all ranks
+        self.tokens = 0.0  # action tokens that all epochs that have ended collected, over all ranks
         self.loader: RolloutLoader | None = None
         self.on_phase: Callable[[str], None] = lambda phase: (
             None
@@ -99,7 +108,7 @@ class TuningModule(lightning.LightningModule):
         self.guard = FiniteGuard(on_nonfinite, lambda: self.place)
         self._made = True  # whether the newest optimiser step was made, or else left out
         self._idle = False  # whether the step that is being made has no token to learn from, on any rank
-        self.measures = measures
+        self.measures, self.spell = measures, spell
 
     # Data: one Lightning epoch = one trip through the loader
 
@@ -152,7 +161,10 @@ class TuningModule(lightning.LightningModule):
             self.train(was_training)
         self.metrics.add({**rollout.metrics, **drift, **prepared, **self.measures()}, weight=len(exp))
         self.stopwatch.now.collected += float(rollout.experience.action.sum())
-        self.epoch_records.extend(rollout.records)
+        records = with_credit(rollout, exp, self.spell) if self.spell else rollout.records
+        self.epoch_records.extend(with_totals(records, rollout, exp))
+        if self.collector.on_policy:
+            self.rows_so_far.add(rollout.experience)
         self.on_phase("update")
         return exp
 
@@ -194,8 +206,8 @@ class TuningModule(lightning.LightningModule):
 
     @property
     def place(self) -> str:
-        """How far training has come, for messages."""
-        return f"epoch {self.trainer.current_epoch}, optimiser step {self.trainer.global_step}"
+        """How far training has come, for messages: the step that is next or being made. Both count from 1."""
+        return f"at optimiser step {self.trainer.global_step + 1} of epoch {self.trainer.current_epoch + 1}"
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One optimiser step, then the algorithm's own (not after each micro-batch)."""
@@ -215,6 +227,7 @@ class TuningModule(lightning.LightningModule):
             {"params": ps, "name": name, **self.group_options.get(name, {})} for name, ps in parts.items()
         ]
         optimizer = self.make_optimizer(groups)
+        refuse_unfit(optimizer)
         _check_options(self.group_options, optimizer)
         if self.make_scheduler is None:
             return optimizer
@@ -244,9 +257,20 @@ class TuningModule(lightning.LightningModule):
             return self.epoch_metrics
         means = self.metrics.means()  # a GPU is waited for here: it is still busy with the update
         means |= self.guard.metrics()
-        self.epoch_metrics = means | self.stopwatch.lap().metrics(by_part=self.profile)
+        lap = self.stopwatch.lap()
+        self.tokens += lap.collected
+        self.epoch_rows = self.rows_so_far.gathered()
+        self.epoch_metrics = means | self._progress() | lap.metrics(by_part=self.profile)
         self.stopwatch.switch("other")
         return self.epoch_metrics
+
+    def _progress(self) -> dict[str, float]:
+        """What other metrics can be drawn against, since the start of training."""
+        return {
+            "progress/rollouts": float(self.loader.collected if self.loader else 0),
+            "progress/updates": float(self.trainer.global_step),
+            "progress/tokens": self.tokens,
+        }
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means to every logger and begin anew. Runs after the callbacks' own."""
@@ -260,6 +284,7 @@ class TuningModule(lightning.LightningModule):
             logger.save()
         self.metrics.clear()
         self.guard.clear()
+        self.rows_so_far.clear()
         self.ended_metrics, self.epoch_metrics, self.epoch_records = means, None, []
 
     # Checkpoints: everything that a resumed run needs to repeat this one
@@ -293,6 +318,8 @@ class TuningModule(lightning.LightningModule):
             "guard": self.guard.state_dict(),
             "stopwatch": self.stopwatch.state_dict(),
             "records": [dict(record) for record in self.epoch_records],
+            "rows": self.rows_so_far.state_dict(),
+            "tokens": self.tokens,
         }
         checkpoint["feedtune"] = {"ranks": gather_objects(own), "seed": self.seed}
         for name in self._rebuilt_keys():
@@ -315,6 +342,8 @@ class TuningModule(lightning.LightningModule):
         self.guard.load_state_dict(mine["guard"])
         self.stopwatch.load_state_dict(mine["stopwatch"])
         self.epoch_records = list(mine["records"])
+        self.rows_so_far.load_state_dict(mine["rows"])
+        self.tokens = mine["tokens"]
 
     @property
     def restoring(self) -> bool:
@@ -326,7 +355,8 @@ class TuningModule(lightning.LightningModule):
         broken = [name for name, weight in self.policy.named_parameters() if not weight.isfinite().all()]
         if broken:
             more = f" and {len(broken) - 1} more" if broken[1:] else ""
-            raise diverged(f"the weight {broken[0]}{more} {'are' if more else 'is'}", self.place)
+            made = f"after optimiser step {self.trainer.global_step}"
+            raise diverged(f"the weight {broken[0]}{more} {'are' if more else 'is'}", made)
 
     def _rebuilt_keys(self) -> list[str]:
         return [

@@ -36,8 +36,8 @@ Metrics = Mapping[str, Tensor | float]
 
 
 def diverged(what: str, place: str) -> UserError:
-    """The error for numbers that training itself has spoilt; `what` ends with its verb."""
-    return UserError(f"training diverged: {what} not finite at {place}. {WHAT_TO_TRY}; {UNSAVED}")
+    """The error for numbers that training itself has spoilt: `what` ends with its verb, `place` says where."""
+    return UserError(f"training diverged: {what} not finite {place}. {WHAT_TO_TRY}; {UNSAVED}")
 
 
 class FiniteGuard:
@@ -50,7 +50,7 @@ class FiniteGuard:
 
     Args:
         choice: "raise" or "skip".
-        place: says how far training has come, for messages.
+        place: says how far training has come, for messages: "at ...".
     """
 
     def __init__(self, choice: OnNonFinite, place: Callable[[], str]) -> None:
@@ -72,7 +72,7 @@ class FiniteGuard:
             return exp
         if self.choice == "raise":
             raise UserError(
-                f"the reward {_of_rows(broken, exp)} is not finite at {self.place()}. Mend the reward source "
+                f"the reward {_of_rows(broken, exp)} is not finite {self.place()}. Mend the reward source "
                 f"or the environment, or leave such rows out by on_nonfinite=skip; {UNSAVED}"
             )
         self.rows += int(broken.sum())
@@ -152,7 +152,7 @@ class FiniteGuard:
         if self.in_a_row >= IN_A_ROW:
             raise UserError(
                 f"training diverged: {IN_A_ROW} optimiser steps in a row were left out by on_nonfinite=skip, "
-                f"the last because {what} not finite at {self.place()}. {WHAT_TO_TRY}; no weight has moved "
+                f"the last because {what} not finite {self.place()}. {WHAT_TO_TRY}; no weight has moved "
                 "since the first of them"
             )
         return False

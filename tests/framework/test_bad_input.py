@@ -62,7 +62,7 @@ MISTAKES: dict[str, list[str]] = {
     "+optimizer.lr=1": ["optimizer.lr", "already"],
     "+reward.tarket=1": ["reward.tarket: unknown key. Did you mean 'target'?"],
     "~optimizer.foo": ["optimizer.foo", "does not exist"],
-    "optimizer=null": ["optimizer=null: expected an option", "adam, adamw, sgd", "~optimizer leaves it out"],
+    "optimizer=null": ["optimizer=null: expected an option", "adamw, asgd, nadam", "~optimizer leaves it out"],
     "~seed": ["the config lacks seed"],
     "optimizer.lr=abc": ["optimizer.lr: expected a number, got 'abc'"],
     "+optimizer.foo=1": ["optimizer.foo: unknown key", "It has: lr, betas, eps, weight_decay"],

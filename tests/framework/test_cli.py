@@ -189,5 +189,6 @@ def test_plugins_lists_the_options_of_conf(feedtune: Any) -> None:
     assert found == {(f.parent.name, f.stem) for f in own_conf().glob("*/*.yaml")}
     assert all(row["version"] for row in listed["options"])
     table = feedtune("plugins").out.splitlines()
-    assert table[0].split() == ["group", "option", "distribution", "version"]
-    assert ["reward", "sentiment", "feedtune"] in [line.split()[:3] for line in table]
+    assert table[0].split() == ["group", "option", "class", "distribution", "version", "feedtune"]
+    row = ["reward", "length", "feedtune_plugins.rewards.length.Length", "feedtune"]
+    assert row in [line.split()[:4] for line in table]

@@ -18,8 +18,7 @@ def test_a_diverged_run_stops_and_saves_nothing_of_it(rows: Path, feedtune: Any)
     mistake = said.err.splitlines()[-1]
     assert mistake.startswith("feedtune: training diverged: ")
     words = [
-        "not finite at epoch",
-        "optimiser step",
+        "not finite at optimiser step 2 of epoch 1",
         "optimizer.lr",
         "trainer.gradient_clip_val",
         "precision",
@@ -34,6 +33,7 @@ def test_a_last_step_that_leaves_no_number_is_not_saved(rows: Path, feedtune: An
     said = feedtune("train", *sft(), "optimizer.lr=inf", "trainer.max_steps=1")
     assert said.code == 2
     assert "training diverged: the weight" in said.err
+    assert "not finite after optimiser step 1." in said.err
     assert not (rows.parent / "run" / "export" / "feedtune.json").exists()
     assert listed(rows.parent / "run") == []
 

@@ -89,7 +89,7 @@ def test_no_room_for_samples_is_said(tmp_path: Path) -> None:
         [sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.startswith(f"{path}: cannot be written: File too large; ")
-    assert done.stdout.endswith("are free there: make room\n")
+    assert done.stdout.endswith("there is a limit: see `ulimit -f`\n")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from feedtune.runs.assembly import assemble, checked
 from small_runs import overrides, run, write_rows
 
 NAN, INF = math.nan, math.inf
-PLACE = "epoch 1, optimiser step 4"
+PLACE = "at optimiser step 4 of epoch 2"
 
 
 def guard(choice: Any = "raise") -> FiniteGuard:
@@ -52,8 +52,8 @@ def test_an_infinite_reward_is_named() -> None:
     with pytest.raises(UserError) as stop:
         guard().collected(rollout([1.0, INF, 1.0, -INF]))
     assert str(stop.value) == (
-        "the reward of rows 2, 4 of a rollout of 4 (prompts 1, 2) is not finite at epoch 1, optimiser "
-        "step 4. Mend the reward source or the environment, or leave such rows out by on_nonfinite=skip; "
+        "the reward of rows 2, 4 of a rollout of 4 (prompts 1, 2) is not finite at optimiser step 4 "
+        "of epoch 2. Mend the reward source or the environment, or leave such rows out by on_nonfinite=skip; "
         "nothing of this state was saved"
     )
 
@@ -85,7 +85,7 @@ def test_a_broken_column_is_named_where_something_is_learnt_from_it() -> None:
     prepared = exp.with_(**columns)
     assert guard().prepared(prepared, exp) is prepared
     columns["advantage"][3, 2] = INF
-    said = r"^training diverged: 'advantage' of row 4 of a rollout of 4 \(prompt 2\) is not finite at epoch 1"
+    said = r"^training diverged: 'advantage' of row 4 of a rollout of 4 \(prompt 2\) is not finite at optimiser step"
     with pytest.raises(UserError, match=said):
         guard().prepared(prepared, exp)
 
@@ -159,7 +159,7 @@ def test_a_broken_step_is_named(losses: list[Loss], gradients: list[float], said
     with pytest.raises(UserError) as stop:
         step(guard(), losses, *gradients)
     assert str(stop.value) == (
-        f"training diverged: {said} not finite at {PLACE}. Try a lower optimizer.lr, "
+        f"training diverged: {said} not finite {PLACE}. Try a lower optimizer.lr, "
         "trainer.gradient_clip_val=1.0 or trainer.precision=32-true; nothing of this state was saved"
     )
     assert not step(guard("skip"), losses, *gradients)
@@ -428,7 +428,7 @@ def test_what_an_algorithm_prepared_is_looked_at(tmp_path: Path) -> None:
 def test_a_run_with_a_broken_gradient_names_the_weight_and_saves_nothing_of_it(tmp_path: Path) -> None:
     folder, fault = tmp_path / "run", ["debug=fault", "callbacks.fault.kind=nonfinite"]
     whole = ["collector.rows=25", "task.eval_fraction=0"]  # an epoch is one step
-    said = r"training diverged: the gradient of backbone\.\S+ is not finite at epoch 1, optimiser step 1"
+    said = r"training diverged: the gradient of backbone\.\S+ is not finite at optimiser step 2 of epoch 2"
     with pytest.raises(UserError, match=said):
         run(folder, chosen(tmp_path, "sft", *fault, *whole))
     assert not (folder / "export" / "feedtune.json").exists()

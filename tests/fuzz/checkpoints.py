@@ -74,21 +74,14 @@ class Place:
             return "none"
         torch.load(found, weights_only=True)
         if found.parent.name == self.newer.name:
-            return self._same(found)
+            if any((found.parent / one).read_bytes() != (self.newer / one).read_bytes() for one in PAIR):
+                raise WrongError("a damaged state was taken for a whole one")
+            return "same"
         if found.read_bytes() != (self.older / found.name).read_bytes():
             raise WrongError(f"{found} is neither of the two")
         if self.newer.name not in said.getvalue():
             raise WrongError(f"the refused checkpoint is not named: {said.getvalue()!r}")
         return "older"
-
-    def _same(self, found: Path) -> str:
-        for whole, outcome in (
-            (self.newer, "same"),
-            (self.older, "older"),
-        ):  # a whole copy of the older is whole
-            if all((found.parent / one).read_bytes() == (whole / one).read_bytes() for one in PAIR):
-                return outcome
-        raise WrongError("a damaged state was taken for a whole one")
 
     def _damage(self, target: Path, damage: Damage) -> None:
         files = sorted(file for file in target.rglob("*") if file.is_file())

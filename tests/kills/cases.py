@@ -9,6 +9,7 @@ from kills.layout import EVERY_STEP
 from small_runs import overrides, rows_for, write_rows
 
 ADAPTIVE = "algorithm.kl.adaptive={_target_: feedtune_plugins.algorithms.Adaptive, target: 0.1, horizon: 9}"
+SCALED = "algorithm.scaling={_target_: feedtune_plugins.algorithms.RunningScale, center: true}"
 FALLING = (
     "algorithm.acting.epsilon="
     "{_target_: feedtune_plugins.algorithms.LinearEpsilon, start: 1.0, end: 0.05, steps: 10}"
@@ -71,8 +72,15 @@ CASES: dict[str, Case] = {
     **_both("sft", "trainer.accumulate_grad_batches=2", "scheduler=cosine"),
     # a running mean of returns as baseline
     **_both("reinforce", "algorithm.advantage.baseline=running", "trainer.max_epochs=4"),
-    # 3 minibatches a rollout in steps of 2 and 1; a leash whose strength is moved
-    **_both("ppo", ADAPTIVE, "buffer.passes=1", "buffer.minibatches=3", "trainer.accumulate_grad_batches=2"),
+    # 3 minibatches a rollout in steps of 2 and 1; a leash whose strength is moved; running moments of scores
+    **_both(
+        "ppo",
+        ADAPTIVE,
+        SCALED,
+        "buffer.passes=1",
+        "buffer.minibatches=3",
+        "trainer.accumulate_grad_batches=2",
+    ),
     # groups of 4; a leash in the loss
     **_both("grpo", "collector.group_size=4", "buffer.passes=1", "buffer.minibatches=2"),
     # replay: what earlier rollouts brought is drawn from again
@@ -84,10 +92,10 @@ CASES: dict[str, Case] = {
 
 DROPOUT = Case("transformer", "ppo", ("backbone.dropout=0.2", "trainer.max_epochs=1"))
 
-TWO_PROCESSES = Case("lstm", "ppo", (ADAPTIVE, "buffer.passes=1", "buffer.minibatches=2"), world=2)
+TWO_PROCESSES = Case("lstm", "ppo", (ADAPTIVE, SCALED, "buffer.passes=1", "buffer.minibatches=2"), world=2)
 
 LONGER = {
-    "ppo": Case("lstm", "ppo", (ADAPTIVE, "trainer.max_epochs=8")),
+    "ppo": Case("lstm", "ppo", (ADAPTIVE, SCALED, "trainer.max_epochs=8")),
     "q_learning": Case("transformer", "q_learning", ("buffer.updates=4", "trainer.max_epochs=10")),
 }
 """Killed at random moments."""

@@ -241,7 +241,7 @@ class Alarms(Callback):
             return
         end = "The run ends here (callbacks.alarms.stop=true)" if self.stop else "Said once"
         Console(stderr=True).print(
-            f"alarm/{name}, epoch {trainer.current_epoch}: {text}. {end}; "
+            f"alarm/{name}, epoch {trainer.current_epoch + 1}: {text}. {end}; "
             f"callbacks.alarms.{name}=null is without",
             highlight=False,
             markup=False,

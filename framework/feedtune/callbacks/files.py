@@ -79,13 +79,20 @@ def read_metrics(path: Path, before_epoch: int) -> list[dict[str, Any]]:
         raise UserError(f"{path}: damaged. Remove it to go on without the rows of earlier epochs") from error
 
 
-def _as_json(record: Mapping[str, Any]) -> dict[str, Any]:
-    """NaN, no opinion, is no JSON: null stands for it."""
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in record.items()}
+def _as_json(value: Any) -> Any:
+    """NaN, no opinion, and infinity are no JSON: null stands for them, however deep they lie."""
+    if isinstance(value, Mapping):
+        return {key: _as_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class SamplesFile(Callback):
-    """samples.jsonl in the Trainer's `default_root_dir`: epoch, prompt, response, reward by source."""
+    """samples.jsonl in the Trainer's `default_root_dir`: epoch, prompt, response, reward by source.
+
+    The first few of each rollout also have `tokens` with `advantage` and `kl` (`feedtune.credit`).
+    """
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Keep the samples of epochs before the one that begins."""

@@ -22,6 +22,8 @@ PACKAGES = ("feedtune", "lightning", "transformers")
 MAY_DIFFER = {
     "run_dir": "where the run lies",
     "trust": "which code may be named; what is named stands elsewhere",
+    "plugins_path": "where code lies; what is named of it stands elsewhere",
+    "optimized_metric": "what a sweep hears at the end",
     "report": "drawn from what the run has written",
     "profile": "measures",
     "selfcheck": "looks at the policy before training and leaves it as it is",
@@ -56,7 +58,7 @@ def describe(config: DictConfig, rows: Sequence[Row], processes: int) -> dict[st
     OmegaConf.update(here, "run_dir", None)  # what is taken from it lies in the run folder, wherever that is
     plain = to_plain(here)
     return {
-        "versions": _versions(plain),
+        "versions": versions(plain),
         "config": {key: redacted(_as_json(value)) for key, value in _leaves(_compared(plain))},
         "data": {"rows": len(rows), "sha256": rows_digest(rows)},
         "processes": processes,
@@ -64,8 +66,8 @@ def describe(config: DictConfig, rows: Sequence[Row], processes: int) -> dict[st
     }
 
 
-def _versions(plain: Mapping[str, Any]) -> dict[str, str]:
-    """Of what every run computes with, and of the distributions that the config's choices come from."""
+def versions(plain: Mapping[str, Any]) -> dict[str, str]:
+    """Of what every run computes with, and of the distributions that a plain config's choices come from."""
     found = {name: version(name) for name in PACKAGES} | {"torch": str(torch.__version__)}
     targets = [str(node["_target_"]) for _, node in targets_in(plain)]
     for provider in providers():

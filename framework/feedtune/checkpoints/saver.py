@@ -17,6 +17,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from feedtune.checkpoints.store import FOLDER, STATE, Draft, listed, read_manifest, remove, step_name
+from feedtune.config.saved import how_to_go_on
 from feedtune.distributed import gather_objects, is_distributed, max_over_ranks
 from feedtune.errors import UserError, nearest
 from feedtune.module import TuningModule
@@ -331,4 +332,4 @@ def _left(run: Path) -> str:
     found = listed(run)
     if not found:
         return "The run has no earlier checkpoint"
-    return f"{found[-1].name} is as it was: go on with feedtune resume {run}"
+    return f"{found[-1].name} is as it was: go on with {how_to_go_on(run)}"

@@ -86,12 +86,15 @@ def newest(run: Path, *, quiet: bool = False) -> Path | None:
 
 
 def verified(folder: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint, each of whose files is as it was written.
+    """The manifest of a checkpoint, each of whose files is as it was written, under the name that it got.
 
     Raises:
-        DamagedError: a file is missing, cut off, changed or cannot be read.
+        DamagedError: a file is missing, cut off, changed or cannot be read, or all are those of another step.
     """
     manifest = read_manifest(folder)
+    match = _STEP.fullmatch(folder.name)
+    if match and manifest.get("step") != int(match[1]):
+        raise DamagedError(f"{folder}: {MANIFEST} is of step {manifest.get('step')}, not of {int(match[1])}")
     for name, entry in manifest["files"].items():
         file = folder / name
         try:

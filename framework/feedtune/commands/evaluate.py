@@ -20,6 +20,7 @@ from feedtune.commands.resume import saved_config
 from feedtune.config.compose import compose_config
 from feedtune.config.discovery import options_of
 from feedtune.config.hydra_errors import explained
+from feedtune.config.plugin_problems import warn
 from feedtune.config.saved import CONFIG, OVERRIDES, permitted, saved_overrides
 from feedtune.errors import UserError, nearest
 from feedtune.evaluation import Evaluation, as_json, evaluate
@@ -28,7 +29,7 @@ from feedtune.runs.assembly import Assembly, assemble, checked
 from feedtune.runs.export import load
 from feedtune.text.visible import plain
 
-USED = ("evaluation", "reward", "task", "init_from", "trust", "reward_calls")
+USED = ("evaluation", "reward", "task", "init_from", "trust", "plugins_path", "reward_calls")
 """What overrides may be about: the rest of a run's config is history."""
 
 
@@ -105,7 +106,8 @@ def _config(folder: Path, overrides: Sequence[str], trust: bool) -> tuple[DictCo
     saved = saved_config(folder)
     if not overrides:
         return permitted(saved, folder / CONFIG, trust), []
-    own = saved_overrides(folder / OVERRIDES, trust)
+    own = saved_overrides(folder / OVERRIDES, trust, overrides)
+    warn()
     typed = [*_still_meant(own, overrides), *overrides]
     return permitted(compose_config(typed), folder / OVERRIDES, trust, overrides), typed
 

@@ -16,6 +16,8 @@ from feedtune.checkpoints import listed
 from feedtune.commands import evaluate, resume, train
 from feedtune.commands.report import report_line
 from feedtune.config.compose import compose_config, to_plain
+from feedtune.config.local_plugins import adopt, quoted
+from feedtune.config.plugin_problems import warn
 from feedtune.config.saved import remember_code
 from feedtune.config.trust import trust
 from feedtune.config.types import fits, wrong_type
@@ -33,6 +35,7 @@ stopped one goes on.
   pipeline=NAME          which stages (default quickstart)
   dir=FOLDER             where to put the runs, or the folder of a pipeline to go on with
   stages.NAME.arguments  arguments of a stage, as its command takes them
+  plugins_path=FOLDER    a folder of your own plugins, for the stages too
   --trust                run code that the folders of a stopped pipeline name, beside what the stages say"""
 
 
@@ -46,7 +49,10 @@ def main(arguments: Sequence[str]) -> int:
     flags = [argument for argument in arguments if argument.startswith("-")]
     if flags:
         raise UserError(f"unrecognized arguments: {' '.join(flags)}; see feedtune pipeline --help")
+    arguments = adopt(arguments)
+    warn()
     config = to_plain(compose_config(arguments, "pipeline"))
+    _pass_on(config["plugins_path"], config["stages"])
     for name, stage in config["stages"].items():
         _check_stage(name, stage)
     folder = Path(config["dir"])
@@ -72,9 +78,18 @@ def _all_go_on_with(arguments: Sequence[str], folder: Path) -> Iterator[None]:
         yield
     except Interrupted as stop:
         named = any(one.startswith("dir=") for one in arguments)
-        again = [*arguments, *([] if named else [f"dir={_quoted(folder)}"])]
+        again = [*arguments, *([] if named else [f"dir={quoted(folder)}"])]
         line = f"all stages go on with: feedtune pipeline {shlex.join(again)}"
         raise Interrupted(f"{stop}\n{line}", code=stop.code) from None
+
+
+def _pass_on(plugins_path: str | None, stages: Mapping[str, dict[str, Any]]) -> None:
+    """Let the stages that train know the folder of plugins, unless they name one of their own."""
+    if plugins_path is None:
+        return
+    for stage in stages.values():
+        if stage.get("command") == "train" and fits(stage.get("arguments", []), list[str]):
+            stage["arguments"] = [f"plugins_path={quoted(plugins_path)}", *stage.get("arguments", [])]
 
 
 def _check_stage(name: str, stage: Mapping[str, Any]) -> None:
@@ -103,10 +118,4 @@ def _run_stage(stage: Mapping[str, Any], folder: Path, trusting: bool) -> None:
     elif listed(folder):
         resume.main([str(folder), *flags])
     else:
-        train.main([*stage["arguments"], f"hydra.run.dir={_quoted(folder)}", "report=false"])
-
-
-def _quoted(folder: Path) -> str:
-    """As Hydra reads a value whatever characters it has."""
-    escaped = str(folder).replace("'", "\\'")
-    return f"'{escaped}'"
+        train.main([*stage["arguments"], f"hydra.run.dir={quoted(folder)}", "report=false"])

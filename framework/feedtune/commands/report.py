@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from feedtune.errors import UserError, missing_extra
-from feedtune.runs.report import write_report
+from feedtune.report import write_report
 
 
 def main(argv: Sequence[str]) -> int:
     """Write the report and print where it is."""
     parser = argparse.ArgumentParser(
         prog="feedtune report",
-        description="Write one HTML page about a run, or several side by side: numbers, curves, samples.",
+        description="Write one HTML page about a run, or several side by side: numbers, curves, settings, samples.",
     )
     parser.add_argument("folders", metavar="DIR", nargs="+", type=Path, help="run folder")
     parser.add_argument(

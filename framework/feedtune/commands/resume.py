@@ -14,6 +14,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from feedtune.commands.arguments import TRUST_HELP, Arguments
 from feedtune.config.hydra_errors import explained
+from feedtune.config.local_plugins import adopt
 from feedtune.config.saved import CONFIG, permitted
 from feedtune.errors import UserError, nearest, one_line
 
@@ -29,8 +30,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     given = parser.read(arguments)
     folder: Path = given.folder
-    config = changed(saved_config(folder), given.overrides)
-    config = permitted(config, folder / CONFIG, given.trust, given.overrides)
+    typed = adopt(given.overrides)
+    config = changed(saved_config(folder), typed)
+    config = permitted(config, folder / CONFIG, given.trust, typed)
     from lightning.pytorch.utilities import rank_zero_only
 
     from feedtune.checkpoints import newest
@@ -39,8 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     first = getattr(rank_zero_only, "rank", 0) == 0
     checkpoint = newest(folder, quiet=not first)
     if checkpoint is None:
-        _begin_again(folder, config, first)
-    metrics = train(config, folder, checkpoint, force=given.force)
+        _begin_again(folder, config, typed, first)
+    metrics = train(config, folder, checkpoint, typed, force=given.force)
     if first:
         print(describe(metrics) or "the run was complete already")
         print(f"run folder: {folder}")
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _begin_again(folder: Path, config: DictConfig, first: bool) -> None:
+def _begin_again(folder: Path, config: DictConfig, typed: Sequence[str], first: bool) -> None:
     """Nothing was saved yet when the run was stopped: all of it is left to do."""
     from feedtune.runs.continuing import record_config
 
@@ -59,7 +61,7 @@ def _begin_again(folder: Path, config: DictConfig, first: bool) -> None:
         raise UserError(f"{folder}: the run wrote no checkpoint, so start it again")
     if first:
         print(f"feedtune: {folder} has no checkpoint yet: the run begins again", file=sys.stderr)
-        record_config(config, folder)
+        record_config(config, folder, typed)
 
 
 def changed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:

@@ -7,65 +7,66 @@ import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
-from feedtune.config import hydra_setup
+from feedtune.commands import printing
+from feedtune.commands.jobs import Job, JobsFailed, ended_jobs, refuse_failed, summary
+from feedtune.config import hydra_setup, sweeps
 from feedtune.config.discovery import own_conf
-from feedtune.config.hydra_errors import explain, explained
+from feedtune.config.hydra_errors import explained
 from feedtune.config.hydra_section import check_flags, check_hydra_section
+from feedtune.config.local_plugins import adopt
+from feedtune.config.plugin_problems import warn
 from feedtune.errors import UserError
 
 
 def main(arguments: Sequence[str]) -> int:
     """Let Hydra read the arguments: overrides, --help, --cfg, --multirun and its other flags."""
     overrides = _overrides(arguments)
+    flags = _without(overrides, arguments)
+    overrides = adopt(overrides)
+    warn()
     with explained(overrides):
         check_hydra_section(overrides)
-    flags = _without(overrides, arguments)
     if {"-h", "--help"} & set(flags):
         from feedtune.commands.train_help import help_text
 
         print(help_text(overrides))
         return 0
-    arguments = [*flags, *overrides]  # Hydra wants all overrides in one place
     hydra_setup.register()
+    if printing.is_asked(flags):
+        return printing.main(flags, overrides)
+    arguments = [*flags, *overrides]  # Hydra wants all overrides in one place
     given, sys.argv = sys.argv, [sys.argv[0], *arguments]
-    command_line = [given[0], "train", *arguments]
-
-    mistakes: list[UserError] = []
-    failures: list[Exception] = []
-
-    def run(config: DictConfig) -> float | None:
-        # Lightning starts further processes with this very command line, so it must be whole again.
-        sys.argv = command_line
-        try:
-            return _run(config)
-        except UserError as mistake:  # Hydra would print its own lines before ours
-            mistakes.append(UserError(f"{_which_job(overrides)}{mistake}"))
-        except OmegaConfBaseException as mistake:
-            mistakes.append(UserError(f"{_which_job(overrides)}{explain(mistake)}"))
-        except Exception as failure:
-            failures.append(failure)
-        return None
-
+    job = Job(typed=overrides, command_line=[given[0], "train", *arguments])
+    sweeps.taken()
     try:
         with explained(overrides):
-            hydra.main(version_base="1.3", config_path=str(own_conf()), config_name="train")(run)()
+            hydra.main(version_base="1.3", config_path=str(own_conf()), config_name="train")(job)()
+    except Exception as error:  # a sweeper that has found no job complete
+        _tell_of_jobs(error)
+        raise
     finally:
         sys.argv = given
-    if failures:
-        for mistake in mistakes:  # of other jobs of the sweep
-            failures[0].add_note(str(mistake))
-        raise failures[0]
-    if mistakes:
-        raise UserError("\n".join(dict.fromkeys(map(str, mistakes))))
+    for error in job.errors:
+        raise error
+    _tell_of_jobs()
     return 0
+
+
+def _tell_of_jobs(error: Exception | None = None) -> None:
+    """After a sweep: what its jobs have come to; those that failed are an error."""
+    folder = sweeps.taken()
+    jobs = ended_jobs(folder) if folder else []
+    if folder and jobs:
+        print(summary(jobs, folder))
+        try:
+            refuse_failed(jobs)
+        except JobsFailed as failed:
+            raise failed from error
 
 
 def _overrides(arguments: Sequence[str]) -> list[str]:
@@ -93,42 +94,30 @@ def _without(some: Sequence[str], words: Sequence[str]) -> list[str]:
     return left
 
 
-def _typed() -> list[str]:
-    """The overrides of the job that is on, as they were typed: `${...}` in them is not looked up."""
-    from hydra.core.hydra_config import HydraConfig
+def run(config: DictConfig, typed: Sequence[str], optimising: bool) -> float | None:
+    """One run, in the folder that Hydra has made for it; what it says goes to standard output.
 
-    lines: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-    return [str(line) for line in lines]
+    Args:
+        config: as composed.
+        typed: the overrides of this run.
+        optimising: whether a sweeper goes by what is returned.
 
-
-def _which_job(overrides: Sequence[str]) -> str:
-    """Of a sweep, the job that is on: what it alone was given, and its folder."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    hydra_config = HydraConfig.get()
-    if hydra_config.mode != RunMode.MULTIRUN:
-        return ""
-    parse = OverridesParser.create().parse_overrides
-    swept = {one.key_or_group for one in parse(list(overrides)) if one.is_sweep_override()}
-    task = _typed()
-    own = [line for line, one in zip(task, parse(task), strict=True) if one.key_or_group in swept]
-    return f"{' '.join([*own, f'({hydra_config.runtime.output_dir})'])}: "
-
-
-def _run(config: DictConfig) -> float | None:
+    Returns:
+        The value of `optimized_metric`.
+    """
     from hydra.core.hydra_config import HydraConfig
     from lightning.pytorch.utilities import rank_zero_only
 
+    from feedtune.runs.objective import value_of
     from feedtune.runs.training import describe, train
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    metrics = train(config, folder, typed=_typed())
+    metrics = train(config, folder, typed=typed)
     if getattr(rank_zero_only, "rank", 0) == 0:  # of several processes, one speaks
         print(describe(metrics))
         if not config.trainer.get("fast_dev_run", False):
             _finish(config, folder)
-    return metrics.get("rollout/reward")
+    return value_of(config.get("optimized_metric"), metrics, folder, wanted=optimising)
 
 
 def _finish(config: DictConfig, folder: Path) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from pathlib import Path
 from textwrap import shorten
 
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from feedtune.config import hydra_setup
-from feedtune.config.discovery import own_conf, providers
-from feedtune.config.hydra_errors import explained
+from feedtune.config.compose import compose_config
+from feedtune.config.discovery import Provider, providers
+from feedtune.config.local_plugins import KEY
+from feedtune.config.option_files import description_of
+from feedtune.text.visible import plain
 
 APART = ("pipeline",)
 """Groups of other commands."""
@@ -37,9 +36,7 @@ def help_text(overrides: Sequence[str]) -> str:
     Raises:
         UserError: one of them is wrong.
     """
-    hydra_setup.register()
-    with explained(overrides), initialize_config_dir(str(own_conf()), version_base="1.3"):
-        values = OmegaConf.to_yaml(compose("train", list(overrides)))
+    values = OmegaConf.to_yaml(compose_config(overrides))
     return f"{HEADER}\n{options_text()}\n\nValues (set with key=value):\n\n{values}\n{FOOTER}"
 
 
@@ -48,33 +45,16 @@ def options_text() -> str:
     found: dict[str, dict[str, str]] = {}
     for provider in providers():
         for group, option in provider.options():
-            assert provider.conf is not None
-            file = provider.conf / group / f"{option}.yaml"
-            found.setdefault(group, {})[option] = description_of(file)
+            text = shorten(description_of(provider.file(group, option)), WIDTH, placeholder=" ...")
+            found.setdefault(group, {}).setdefault(option, f"{text}{_whose(provider)}".strip())
     groups = []
     for group in sorted(found.keys() - set(APART)):
-        options = sorted(found[group].items())
-        rows = [f"  {name:<20} {shorten(text, WIDTH, placeholder=' ...')}".rstrip() for name, text in options]
+        rows = [f"  {name:<20} {text}".rstrip() for name, text in sorted(found[group].items())]
         groups.append("\n".join([group, *rows]))
     return "\n".join(groups)
 
 
-def description_of(file: Path) -> str:
-    """What the comment at the top of an option's file says, without the command that it begins with."""
-    comments = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        comments += [] if line.startswith("# @package") else [line.removeprefix("#").strip()]
-    return next(filter(None, map(_without_command, comments)), "")
-
-
-def _without_command(comment: str) -> str:
-    """What follows the command, or the choice.
-
-    >>> _without_command("algorithm=a2c (Mnih et al. 2016). Card:"), _without_command("feedtune train a=b")
-    ('(Mnih et al. 2016)', '')
-    """
-    if comment.startswith("feedtune "):
-        return re.sub(r"'[^']*'", "", comment).partition(": ")[2]
-    return re.sub(r"^\w+=\w+[:,]? ", "", comment).removesuffix(" Card:").rstrip(".:")
+def _whose(provider: Provider) -> str:
+    """Which plugin an option is of."""
+    home = KEY if provider.folder else provider.distribution
+    return "" if provider.own else f" [{plain(home)}]"

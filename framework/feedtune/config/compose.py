@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from feedtune.config import hydra_setup
-from feedtune.config.discovery import own_conf
 from feedtune.config.hydra_errors import explained
+from feedtune.config.hydra_setup import composed
+from feedtune.config.local_plugins import adopted
+from feedtune.config.plugin_problems import refuse_choices
 from feedtune.errors import UserError
 
 FLAGS = ("_target_", "_partial_", "_convert_", "_recursive_")
@@ -29,20 +28,15 @@ def compose_config(
     """The config that `feedtune train [overrides]` would run; `with_hydra`: with Hydra's own section.
 
     Raises:
-        UserError: an unknown group, option or key, or bad override syntax.
+        UserError: an unknown group, option or key, bad override syntax, or an option of a broken plugin.
     """
-    hydra_setup.register()
-    application = GlobalHydra.instance().hydra  # inside `feedtune train` there is one; it steps aside
-    GlobalHydra.instance().clear()
-    try:
-        with (
-            explained(overrides, config_name),
-            initialize_config_dir(str(own_conf()), version_base="1.3"),
-        ):
-            return compose(config_name, list(overrides), return_hydra_config=with_hydra)
-    finally:
-        GlobalHydra.instance().clear()
-        GlobalHydra.instance().hydra = application
+    with adopted(overrides) as absolute, explained(absolute, config_name):
+        config = composed(absolute, config_name)
+        refuse_choices(config.hydra.runtime.choices)
+    if not with_hydra:
+        with open_dict(config):
+            del config["hydra"]
+    return config
 
 
 def to_plain(config: Any) -> Any:

@@ -10,12 +10,21 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from feedtune.config.discovery import OPTIONAL, options_of
-from feedtune.errors import UserError, nearest
+from feedtune.config.hydra_setup import composed
+from feedtune.config.plugin_problems import problems, refuse_choices
+from feedtune.errors import UserError, missing_extra, nearest, one_line
 
 _NO_OPTION = "Config group override"
 """How Hydra's ValueError begins where a group is given something else than the name of an option."""
+
+EXTRAS = {
+    ("hydra/sweeper", "optuna"): "hydra-optuna-sweeper",
+    ("hydra/launcher", "joblib"): "hydra-joblib-launcher",
+}
+"""Options of Hydra's that a package of an extra brings."""
 
 
 @contextmanager
@@ -28,7 +37,7 @@ def explained(overrides: Sequence[str], config_name: str = "train") -> Iterator[
     """
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         raise UserError(explain(error, overrides, config_name)) from error
     except ValueError as error:
         if not str(error).startswith(_NO_OPTION):
@@ -41,6 +50,9 @@ def explain(error: Exception, overrides: Sequence[str] = (), config_name: str = 
     text = str(error).strip()
     if isinstance(error, OverrideParseException):
         return _unreadable(error)
+    broken = _broken_choice(overrides)
+    if broken or isinstance(error, YAMLError | UnicodeDecodeError):
+        return broken or _unreadable_file(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, wrong = error.missing_cfg_file.rpartition("/")
         return _no_such_option(group, wrong, error.options)
@@ -68,7 +80,25 @@ def _unreadable(error: OverrideParseException) -> str:
     )
 
 
+def _broken_choice(overrides: Sequence[str]) -> str | None:
+    """What is wrong with the plugins that these overrides choose options of, where that is known."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    try:
+        refuse_choices({one.key_or_group: one.value() for one in parsed if options_of(one.key_or_group)})
+    except UserError as problem:
+        return str(problem)
+    return None
+
+
+def _unreadable_file(error: Exception) -> str:
+    """An option's file, of which Hydra says no name; a plugin's is among its problems."""
+    found = [str(one) for one in problems() if "cannot be read" in one.what]
+    return "\n".join(found) or one_line(error)
+
+
 def _no_such_option(group: str, wrong: str, options: Sequence[str]) -> str:
+    if (group, wrong) in EXTRAS:
+        return str(missing_extra(EXTRAS[group, wrong], "sweeps", f"{group}={wrong}"))
     hint = nearest(wrong, options)
     return f"{group}={wrong}: there is no such option.{hint} Options of '{group}': {', '.join(options)}"
 
@@ -116,8 +146,6 @@ def _value_of(key: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 def _chosen_options(overrides: Sequence[str], config_name: str) -> Any:
     """The config that the choices of options alone give: its keys are those that the user can set."""
-    from feedtune.config.compose import compose_config
-
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     chosen = [str(one.input_line) for one in parsed if options_of(one.key_or_group)]
-    return compose_config(chosen, config_name)
+    return composed(chosen, config_name)

@@ -6,6 +6,7 @@ be told to read a pickle, or a run's own config as if it were the user's. All of
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,9 @@ from feedtune.errors import UserError
 
 OWN = ("feedtune.config.hydra_setup", "hydra._internal.core_plugins", "hydra_plugins")
 """What may be built for Hydra, beside what the user trusts: ours, its own, and its installed plugins."""
+
+SAMPLERS = re.compile(r"optuna\.samplers\.[A-Z]\w*")
+"""What Optuna's sweeper may be told to draw by: classes of that module, and nothing that it has imported."""
 
 LOGGING = ("logging", "colorlog")
 """Where handlers and formatters of its logging may come from."""
@@ -68,7 +72,7 @@ def check_hydra_section(overrides: Sequence[str]) -> None:
     config = compose_config(fixed, with_hydra=True)
     allowed = (*OWN, *(to_plain(config.get("trust")) or ()))
     for key, path, homes in _named(_hydra_section(config)):
-        if not (isinstance(path, str) and is_under(path, (*allowed, *homes))):
+        if not (isinstance(path, str) and (is_under(path, (*allowed, *homes)) or SAMPLERS.fullmatch(path))):
             raise UserError(
                 f"{key}: {path!r} is not trusted; Hydra's own parts and its installed plugins are. "
                 f"If you know what it does, add trust=[{str(path).split('.')[0]}]"
@@ -98,6 +102,9 @@ def _named(section: dict[str, Any]) -> Iterator[tuple[str, Any, Sequence[str]]]:
     """(key, path, where it may come from too) of everything that would be called."""
     for key, node in targets_in(section, "hydra"):
         yield f"{key}._target_", node["_target_"], ()
+    sweeper = section["sweeper"]
+    if isinstance(sweeper, dict) and sweeper.get("custom_search_space"):  # Optuna's: a function that it calls
+        yield "hydra.sweeper.custom_search_space", sweeper["custom_search_space"], ()
     for name in ("job_logging", "hydra_logging"):
         for key, path in _factories(section[name], f"hydra.{name}"):
             yield key, path, LOGGING

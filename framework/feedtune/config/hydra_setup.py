@@ -1,12 +1,15 @@
-"""What feedtune adds to Hydra: the options of installed plugins, and a guard for finished runs."""
+"""What feedtune adds to Hydra: the options of plugins, and a guard for finished runs."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -15,11 +18,12 @@ from omegaconf import DictConfig, OmegaConf
 from feedtune.checkpoints import listed
 from feedtune.config.discovery import own_conf, providers
 from feedtune.config.secrets import refuse_secrets
+from feedtune.config.sweeps import begin
 from feedtune.errors import UserError
 
 
 class FeedtuneSearchPath(SearchPathPlugin):
-    """Lets Hydra find the options of every installed plugin."""
+    """Lets Hydra find the options of every plugin; of two of one name, that of the first provider."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         for provider in providers():
@@ -30,6 +34,19 @@ class FeedtuneSearchPath(SearchPathPlugin):
 def register() -> None:
     """Make Hydra in this process (and no other Hydra application) know feedtune's plugins."""
     Plugins.instance().register(FeedtuneSearchPath)
+
+
+def composed(overrides: Sequence[str], config_name: str) -> DictConfig:
+    """What Hydra makes of these overrides, its own section included; it raises what Hydra raises."""
+    register()
+    application = GlobalHydra.instance().hydra  # inside `feedtune train` there is one; it steps aside
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(own_conf()), version_base="1.3"):
+            return compose(config_name, list(overrides), return_hydra_config=True)
+    finally:
+        GlobalHydra.instance().clear()
+        GlobalHydra.instance().hydra = application
 
 
 class RefuseOverwrite(Callback):
@@ -56,6 +73,7 @@ class RefuseOverwrite(Callback):
         if _holds_run(folder) or any(map(_holds_run, folder.glob("*/"))):
             _refuse(f"hydra.sweep.dir: {folder} already holds runs. Choose another folder.")
         _make(folder, "hydra.sweep.dir")
+        begin(folder)
 
 
 def _refuse_secrets(config: DictConfig) -> None:

@@ -2,15 +2,17 @@
 
 A run folder may have been edited, or downloaded. Its config is followed as far as it names parts of
 feedtune and of installed plugins. Whatever else it names is not the user's word: the prefixes of its `trust`,
-functions given by their path (`reward.path`), servers that data and secrets would be sent to (`reward.url`).
-Those count only with `--trust`, unless the command itself was told of them (`trust=[mine]`,
-`reward.path=./mine.py:score`). A class says which of its arguments are of that kind by its attribute
-`needs_trust`, a tuple of their names.
+plugins in a folder (`plugins_path`), functions given by their path (`reward.path`), servers that data and
+secrets would be sent to (`reward.url`). Those count only with `--trust`, unless the command itself was told
+of them (`trust=[mine]`, `reward.path=./mine.py:score`). A class says which of its arguments are of that kind
+by its attribute `needs_trust`, a tuple of their names.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from feedtune.config.compose import targets_in, to_plain
 from feedtune.config.discovery import options_of
+from feedtune.config.local_plugins import KEY as PLUGINS_PATH
 from feedtune.config.trust import is_code_of_user, is_trusted, is_under, resolve, trust_code
 from feedtune.config.types import fits, wrong_type
 from feedtune.errors import UserError, one_line
@@ -42,6 +45,23 @@ def code_in(plain: Any) -> Iterator[tuple[str, str]]:
         for name in getattr(resolve(path, f"{key}._target_"), "needs_trust", ()):
             if isinstance(node.get(name), str):
                 yield f"{key}.{name}", node[name]
+
+
+def how_to_go_on(folder: Path) -> str:
+    """The command that goes on with the run of a folder, as the process that runs it may advise.
+
+    It has `--trust` where the config names code or servers of its own: the user has agreed to them once.
+
+    >>> how_to_go_on(Path("runs/my run"))
+    "feedtune resume 'runs/my run'"
+    """
+    command = f"feedtune resume {shlex.quote(str(folder))}"
+    try:
+        plain = to_plain(OmegaConf.load(folder / CONFIG))
+        asks = plain.get("trust") or plain.get(PLUGINS_PATH) or any(code_in(plain))
+    except (OSError, ValueError, AttributeError, YAMLError, OmegaConfBaseException, UserError):
+        return command
+    return f"{command} --trust" if asks else command
 
 
 def remember_code(config: DictConfig) -> None:
@@ -68,18 +88,28 @@ def permitted(
     plain = to_plain(config)
     asked = [*_trusted_in(plain, typed), *_named_in(plain, typed)]
     if asked:
-        raise UserError(
-            f"{where}: this would run or call what the run itself names: {', '.join(asked)}. "
-            "If you know what it does, add --trust"
-        )
+        raise _not_permitted(where, asked)
     return config
 
 
-def saved_overrides(path: Path, trusting: bool = False) -> list[str]:
+def _not_permitted(where: Path, asked: Sequence[str]) -> UserError:
+    return UserError(
+        f"{where}: this would run or call what the run itself names: {', '.join(asked)}. "
+        "If you know what it does, add --trust"
+    )
+
+
+def saved_overrides(path: Path, trusting: bool = False, typed: Sequence[str] = ()) -> list[str]:
     """The overrides that a run folder says it was started with, without those that widen what is trusted.
 
+    Args:
+        path: of the run folder.
+        trusting: `--trust` was given.
+        typed: the overrides of this very command.
+
     Raises:
-        UserError: the file cannot be read as a list of overrides.
+        UserError: the file cannot be read as a list of overrides, or it names a folder of plugins that the
+            user has not named.
     """
     if not path.is_file():
         return []
@@ -89,12 +119,26 @@ def saved_overrides(path: Path, trusting: bool = False) -> list[str]:
         parsed = _parsed(lines)
     except (OSError, ValueError, YAMLError, OmegaConfBaseException, HydraException) as error:
         raise UserError(f"{path}: cannot be read: {one_line(error)}") from error
+    if not trusting:  # composing alone finds the options of such a folder, and the modules that they name
+        _refuse_folders(path, parsed, typed)
     widening = {"hydra"} if trusting else {"hydra", "trust"}
     return [
         line
         for line, one in zip(lines, parsed, strict=True)
         if one.key_or_group.replace("/", ".").split(".")[0] not in widening
     ]
+
+
+def _refuse_folders(where: Path, saved: Sequence[Any], typed: Sequence[str]) -> None:
+    if any(one.key_or_group == PLUGINS_PATH for one in _parsed(typed)):
+        return  # the command's own word comes after the saved one
+    asked = [
+        f"{PLUGINS_PATH}={one.value()}"
+        for one in saved
+        if one.key_or_group == PLUGINS_PATH and one.value() and not is_code_of_user(str(one.value()))
+    ]
+    if asked:
+        raise _not_permitted(where, asked)
 
 
 def _trusted_in(plain: dict[str, Any], typed: Sequence[str]) -> list[str]:
@@ -117,10 +161,13 @@ def _named_in(plain: dict[str, Any], typed: Sequence[str]) -> list[str]:
     """What needs trust, but for what the command set itself or what comes with an option it chose."""
     parsed = _parsed(typed)
     keys = {one.key_or_group for one in parsed}
+    named = code_in(plain)
+    if isinstance(plain.get(PLUGINS_PATH), str):
+        named = chain([(PLUGINS_PATH, plain[PLUGINS_PATH])], named)
     chosen = {one.key_or_group.split("/")[0] for one in parsed if options_of(one.key_or_group)}
     return [
         f"{key}={path}"
-        for key, path in code_in(plain)
+        for key, path in named
         if not (key in keys or key.split(".")[0] in chosen or is_code_of_user(path))
     ]
 

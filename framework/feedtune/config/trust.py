@@ -12,13 +12,13 @@ import importlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from feedtune.config.discovery import providers
+from feedtune.config.discovery import provider_of, providers
 from feedtune.errors import UserError, nearest, one_line
 
 TRUSTED = ("feedtune", "feedtune_plugins", "lightning", "torch.optim", "torchmetrics")
 """Import prefixes that `_target_` may name, beside those of installed plugins and the user's own."""
 
-MAKERS = ("feedtune.runs.loggers", "feedtune.schedulers")
+MAKERS = ("feedtune.schedulers", "feedtune.tracking.loggers")
 """Modules of which functions may be named too."""
 
 LIGHTNINGS_PARTS = (
@@ -34,7 +34,7 @@ _code_of_user: set[str] = set()
 
 def trust(prefixes: Sequence[str]) -> None:
     """Let `_target_` name these import prefixes too, for the rest of this process."""
-    _trusted_by_user.extend(prefixes)
+    _trusted_by_user.extend(prefix for prefix in prefixes if prefix not in _trusted_by_user)
 
 
 def trust_code(paths: Iterable[str]) -> None:
@@ -53,7 +53,7 @@ def is_trusted(path: str) -> bool:
     >>> is_trusted("torch.optim.AdamW"), is_trusted("os.system"), is_trusted("torch.optimist")
     (True, False, False)
     """
-    return is_under(path, (*TRUSTED, *(p.package for p in providers()), *_trusted_by_user))
+    return is_under(path, (*TRUSTED, *(p.package for p in providers() if p.package), *_trusted_by_user))
 
 
 def is_under(path: str, prefixes: Iterable[str]) -> bool:
@@ -69,7 +69,26 @@ def resolve(path: Any, key: str) -> Any:
     """The class or function of a dotted path. What it really is must be trusted, not only its name.
 
     Raises:
-        UserError: naming `key`; the path is not trusted, or there is no such class or function.
+        UserError: naming `key`, and the plugin that the path is of; it is not trusted, or there is no such
+            class or function, or the plugin is made for another feedtune.
+    """
+    plugin = provider_of(path) if isinstance(path, str) else None
+    if plugin is None:
+        return loaded(path, key)
+    unfit = plugin.misfit()
+    if unfit is not None:
+        raise UserError(f"{key}: '{path}' is of {plugin.title}: {'; '.join(unfit)}")
+    try:
+        return loaded(path, key)
+    except UserError as error:
+        raise UserError(f"{str(error).rstrip('.')} (of {plugin.title}; {plugin.remedy})") from error
+
+
+def loaded(path: Any, key: str) -> Any:
+    """As `resolve`, whichever plugin it is of.
+
+    Raises:
+        UserError: naming `key`.
     """
     if not (isinstance(path, str) and path.rpartition(".")[0]):
         raise UserError(f"{key}: expected the dotted path of a class or function, got {path!r}")
@@ -94,7 +113,7 @@ def _found(path: str, key: str) -> Any:
     module_name, _, name = path.rpartition(".")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever a module's own code raises
+    except (Exception, SystemExit) as error:  # whatever a module's own code raises
         kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
         raise UserError(f"{key}: cannot import '{path}': {kind}{one_line(error)}") from error
     if not hasattr(module, name):
@@ -123,6 +142,6 @@ def _untrusted(path: str, key: str, how: str = "") -> UserError:
     prefix = path.split(".")[0]
     return UserError(
         f"{key}: '{path}'{how} is not trusted; plugins and {', '.join(TRUSTED)} are. "
-        f"If you know what it does, add trust=[{prefix}] on the command line (where that takes no "
-        "overrides: --trust)"
+        f"If you know what it does, add trust=[{prefix}] on the command line (generate "
+        "and export, which take no overrides: --trust)"
     )

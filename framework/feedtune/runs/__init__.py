@@ -1,1 +1,1 @@
-"""A run: assembled from its config, trained, exported into its folder, reported."""
+"""A run: assembled from its config, trained, exported into its folder."""

@@ -15,6 +15,7 @@ from feedtune.config.build import build
 from feedtune.config.check import check
 from feedtune.config.compose import said_of_origin, to_plain
 from feedtune.config.discovery import OPTIONAL
+from feedtune.config.local_plugins import use
 from feedtune.config.saved import remember_code
 from feedtune.config.secrets import refuse_secrets
 from feedtune.config.trust import trust
@@ -28,6 +29,7 @@ from feedtune.rewards import RewardCalls, call_metrics, guarded
 from feedtune.runs.export import load_backbone, load_heads
 from feedtune.runs.starting_point import check_fits, choose_parts, export_named
 from feedtune.text.codec import Codec
+from feedtune.text.spelling import Spelling
 from feedtune.text.tokenizers import texts_of
 
 TOP_LEVEL: Mapping[str, Any] = {
@@ -35,7 +37,9 @@ TOP_LEVEL: Mapping[str, Any] = {
     "init_from": str | None,
     "run_dir": str | None,
     "parameter_groups": Mapping[str, Mapping[str, Any]] | None,
+    "optimized_metric": str | None,
     "trust": list[str],
+    "plugins_path": str | None,
     "report": bool,
     "profile": bool,
     "selfcheck": bool,
@@ -109,6 +113,8 @@ def checked(config: DictConfig, folder: Path, typed: Sequence[str] = ()) -> Dict
     if not fits(prefixes, list[str]):
         raise UserError(wrong_type("trust", prefixes, list[str]))
     trust(prefixes)
+    if isinstance(config.get("plugins_path"), str):  # of anything else `check` complains
+        config.plugins_path = str(use(config.plugins_path))
     check(config, TOP_LEVEL, GROUPS)
     refuse_secrets(to_plain(config))
     remember_code(config)
@@ -150,6 +156,7 @@ def assemble(config: DictConfig, codec: Codec | None = None) -> Assembly:
         seed=config.seed,
         profile=config.profile,
         measures=partial(call_metrics, reward),
+        spell=Spelling(codec),
         on_nonfinite=config.on_nonfinite,
     )
     options = EvaluationOptions(**to_plain(config.evaluation))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,6 +15,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from feedtune.checkpoints.manifest import describe, differences
 from feedtune.checkpoints.saver import TOKENIZER, SaveCheckpoints
 from feedtune.checkpoints.store import clear_partials, read_manifest
+from feedtune.config.saved import CONFIG, OVERRIDES, saved_overrides
 from feedtune.durable import replace_file
 from feedtune.errors import UserError
 from feedtune.runs.assembly import Assembly
@@ -24,6 +25,40 @@ from feedtune.text.codec import Codec
 def codec_of(checkpoint: Path) -> Codec:
     """The tokenizer that a run has had from its beginning."""
     return Codec.load(checkpoint.parent / TOKENIZER)
+
+
+def check_length(trainer: Mapping[str, Any], checkpoint: Path) -> None:
+    """Refuse a length that the run has gone beyond already.
+
+    Args:
+        trainer: the config of that name.
+        checkpoint: the state file that the run goes on from.
+
+    Raises:
+        UserError: naming the key, its value and what the run has done.
+    """
+    manifest = read_manifest(checkpoint.parent)
+    epochs, steps = manifest["epoch"], manifest["step"]
+    within = not manifest["ends_epoch"]
+    problems = []
+    if _is_below(trainer.get("max_epochs"), epochs + within):
+        done = f"{epochs} whole epochs and a part of the next" if within else f"{epochs} epochs"
+        problems.append(_too_short("max_epochs", trainer["max_epochs"], done, epochs + within))
+    if _is_below(trainer.get("max_steps"), steps):
+        problems.append(_too_short("max_steps", trainer["max_steps"], f"{steps} optimiser steps", steps))
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _is_below(limit: int | None, done: int) -> bool:
+    return limit is not None and limit != -1 and limit < done
+
+
+def _too_short(name: str, value: int, done: str, least: int) -> str:
+    return (
+        f"trainer.{name}: expected at least {least}, or -1 for no such limit, got {value}: "
+        f"the run has done {done} already"
+    )
 
 
 def introduce(
@@ -96,19 +131,31 @@ def _tokenizer_files(codec: Codec) -> dict[str, bytes]:
         return {f"{TOKENIZER}/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in files}
 
 
-def record_config(config: DictConfig, folder: Path) -> None:
+def record_config(config: DictConfig, folder: Path, typed: Sequence[str] = ()) -> None:
     """Let the run folder's own config be this one, if it has a config: so the next resume goes on with it.
 
     Args:
         config: as it was before `checked`.
         folder: the run folder.
+        typed: what the user has changed in it. It is kept behind what was typed before, for commands that
+            compose the config anew.
     """
-    path = folder / ".hydra" / "config.yaml"
+    path = folder / CONFIG
     if not path.is_file():
         return
+    if typed:
+        _record_overrides(folder / OVERRIDES, typed)
     try:
         same = OmegaConf.load(path) == config
     except (OSError, ValueError, YAMLError, OmegaConfBaseException):
         same = False
     if not same:
         replace_file(path, OmegaConf.to_yaml(config))
+
+
+def _record_overrides(path: Path, typed: Sequence[str]) -> None:
+    """Of two that set the same key the later one counts, so the new ones come last."""
+    if path.is_file():
+        before = saved_overrides(path, trusting=True)
+        lines = [line for line in before if line not in typed] + list(typed)
+        replace_file(path, OmegaConf.to_yaml(OmegaConf.create(lines)))

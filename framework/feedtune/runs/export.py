@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from feedtune.checkpoints import listed
-from feedtune.config.trust import resolve
+from feedtune.config.local_plugins import KEY as PLUGINS_PATH
+from feedtune.config.local_plugins import home_of
+from feedtune.config.local_plugins import use as use_folder
+from feedtune.config.trust import is_trusted, resolve
 from feedtune.config.trust import trust as trust_prefixes
 from feedtune.contracts import Backbone
 from feedtune.errors import UserError, one_line
@@ -62,7 +64,7 @@ def save(policy: Policy, codec: Codec, folder: str | Path, *, chat: bool = True)
         "format": FORMAT,
         "feedtune": version("feedtune"),
         "chat": chat,
-        "policy": {"class": _path_of(policy), "config": policy.config},
+        "policy": _describe(policy),
         "backbone": _describe(policy.backbone),
         "towers": {name: _describe(_as_backbone(tower)) for name, tower in policy.towers.items()},
     }
@@ -83,7 +85,7 @@ def load(folder: str | Path, *, trust: bool = False) -> Loaded:
     export = export_of(folder)
     record = read_record(export)
     if trust:
-        trust_prefixes(list(_modules_of(record)))
+        _trust_classes(record)
     policy_class: type[Policy] = _class_of(record["policy"], Policy, f"{export / RECORD}: policy.class")
     towers = {name: load_tower(export, name) for name in record["towers"]}
     backbone = load_backbone(export)
@@ -169,15 +171,29 @@ def load_heads(policy: Policy, export: Path) -> None:
     policy.heads.load_state_dict({**own, **saved})
 
 
-def _modules_of(record: dict[str, Any]) -> Iterator[str]:
-    """Where the classes that a record names are said to live."""
+def _trust_classes(record: dict[str, Any]) -> None:
+    """Let the modules be imported where the classes that a record names are said to live."""
     for part in (record["policy"], record["backbone"], *record["towers"].values()):
-        yield str(part.get("class")).rpartition(".")[0]
+        trust_prefixes([str(part.get("class")).rpartition(".")[0]])
+        if Path(str(part.get(PLUGINS_PATH))).is_dir():
+            use_folder(str(part[PLUGINS_PATH]))
 
 
 def _class_of(record: dict[str, Any], base: type, key: str) -> Any:
     """The class that a record names, if it is trusted and what it has to be."""
-    found = resolve(record.get("class"), key)
+    folder = record.get(PLUGINS_PATH)
+    if folder is not None and not is_trusted(str(record.get("class"))):
+        raise UserError(
+            f"{key}: '{record.get('class')}' is of the folder {folder}, which is not trusted. If you know "
+            f"what it does, add plugins_path={folder} (where the command takes no overrides: --trust)"
+        )
+    try:
+        found = resolve(record.get("class"), key)
+    except UserError as error:
+        if folder is None or Path(str(folder)).is_dir():
+            raise
+        lost = f"it was in {folder}, which is not there: put the folder back, or say PYTHONPATH=FOLDER"
+        raise UserError(f"{error}; {lost}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UserError(f"{key}: '{record['class']}' is no {base.__name__.lower()}")
     return found
@@ -197,9 +213,7 @@ def _as_backbone(tower: nn.Module) -> Backbone:
     return tower
 
 
-def _describe(backbone: Backbone) -> dict[str, Any]:
-    return {"class": _path_of(backbone), "config": backbone.config}
-
-
-def _path_of(thing: object) -> str:
-    return f"{type(thing).__module__}.{type(thing).__qualname__}"
+def _describe(part: Backbone | Policy) -> dict[str, Any]:
+    kind, folder = type(part), home_of(type(part))
+    said = {"class": f"{kind.__module__}.{kind.__qualname__}", "config": part.config}
+    return said if folder is None else {**said, PLUGINS_PATH: str(folder)}

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import atexit
 import os
-import shlex
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -22,6 +22,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from feedtune.checkpoints import SaveCheckpoints
+from feedtune.config.saved import how_to_go_on
 from feedtune.distributed import is_distributed, max_over_ranks
 from feedtune.errors import Interrupted
 
@@ -133,7 +134,7 @@ def _interrupted(trainer: Trainer, number: int, saved: bool) -> Interrupted:
         return Interrupted("", code=0 if started else 128 + number)
     place = f"stopped by {signal.Signals(number).name} after optimiser step {trainer.global_step}"
     if saved:
-        hint = f"go on with: feedtune resume {shlex.quote(str(trainer.default_root_dir))}"
+        hint = f"go on with: {how_to_go_on(Path(trainer.default_root_dir))}"
     else:
         hint = "nothing was saved, so there is nothing to go on from"
     return Interrupted(f"{place}; {hint}", code=128 + number)

@@ -20,18 +20,18 @@ from feedtune.callbacks import PeriodicEvaluation, SelfCheck
 from feedtune.callbacks.postmortem import PostMortem
 from feedtune.checkpoints.saver import SaveCheckpoints, StateFile
 from feedtune.config.build import build
-from feedtune.config.compose import to_plain
+from feedtune.config.saved import how_to_go_on
 from feedtune.durable import replace_file
 from feedtune.errors import Interrupted, UserError, one_line
 from feedtune.evaluation import evaluate
 from feedtune.module import TuningModule
 from feedtune.runs.assembly import Assembly, assemble, checked
-from feedtune.runs.continuing import codec_of, introduce, record_config
+from feedtune.runs.continuing import check_length, codec_of, introduce, record_config
 from feedtune.runs.export import save
 from feedtune.runs.failures import recorded
-from feedtune.runs.loggers import CatchUp
 from feedtune.runs.shortage import memory_in_words
 from feedtune.runs.signals import StopAtStep, end_children_at_exit, stoppable
+from feedtune.tracking.telling import TellWandb, tracked
 
 
 def train(
@@ -60,6 +60,8 @@ def _train(
 ) -> dict[str, float]:
     given, config = config, checked(config, folder, typed)
     _check_trainer(config.trainer)
+    if checkpoint:
+        check_length(config.trainer, checkpoint)
     codec = codec_of(checkpoint) if checkpoint else None
     waiting = Console(stderr=True).status("reading the task, building the model")
     with waiting, memory_in_words(config, lambda: "while the model was built"):
@@ -70,18 +72,17 @@ def _train(
         introduce(_saver_of(trainer), config, parts, trainer.world_size, checkpoint, force)
         parts.codec.save(_made(folder / "export"))
         if checkpoint:
-            record_config(given, folder)
+            record_config(given, folder, typed)
         else:
             _record_parts(config, folder)
-    if trainer.logger:
-        trainer.logger.log_hyperparams(to_plain(config))
-    with memory_in_words(config, lambda: f"at {parts.module.place}"):
-        _fit(trainer, parts.module, checkpoint)
-    parts.module.check_weights()
-    if config.profile and parts.module.stopwatch.laps and trainer.is_global_zero:
-        Console().print(parts.module.stopwatch.table())
-    if writes:
-        _export(parts, folder)
+    with tracked(trainer, config, folder):
+        with memory_in_words(config, lambda: parts.module.place):
+            _fit(trainer, parts.module, checkpoint)
+        parts.module.check_weights()
+        if config.profile and parts.module.stopwatch.laps and trainer.is_global_zero:
+            Console().print(parts.module.stopwatch.table())
+        if writes:
+            _export(parts, folder)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
@@ -104,7 +105,7 @@ def _export(parts: Assembly, folder: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"{folder / 'export'}: cannot be written: {one_line(error)}. The run itself is complete: "
-            f"with room, feedtune resume {folder} writes it"
+            f"with room, {how_to_go_on(folder)} writes it"
         ) from error
 
 
@@ -173,7 +174,7 @@ def _trainer(config: DictConfig, parts: Assembly, folder: Path) -> lightning.Tra
             callbacks=[
                 *callbacks,
                 *([PostMortem(ours)] if ours else []),
-                CatchUp(),
+                TellWandb(),
                 StopAtStep(ours),  # before the saver, whose turn does not come where this one stops
                 *([saver] if saver else []),
             ],

@@ -17,10 +17,11 @@ import copy
 import inspect
 import itertools
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,10 +29,12 @@ from torch.testing import assert_close
 
 from feedtune.completion import complete
 from feedtune.contracts import Algorithm, Backbone
+from feedtune.errors import UserError
 from feedtune.experience import Experience, place_scores
 from feedtune.policy import Policy
 from feedtune.references import FrozenCopy
 from feedtune.testing.rollouts import random_rollout, right_aligned, short_and_good
+from feedtune.testing.suite import Suite, require, untouched_randomness
 from feedtune.testing.tiny import VOCABULARY, Louder, TinyBackbone
 
 
@@ -60,11 +63,14 @@ def nudge(module: nn.Module, seed: int, size: float) -> None:
     with torch.no_grad():
         for weight in module.parameters():
             if weight.requires_grad:
-                weight.add_(size * torch.randn(weight.shape, generator=random, dtype=weight.dtype))
+                noise = torch.randn(weight.shape, generator=random, dtype=torch.float64)  # alike in all types
+                weight.add_((size * noise).to(weight.device, weight.dtype))
 
 
-class AlgorithmSuite(ABC):
+class AlgorithmSuite(Suite):
     """Subclass it, return an algorithm from `make`, and pytest checks its laws."""
+
+    group: ClassVar[str] = "algorithm"
 
     group_size = 4
     """Rows to each prompt; 2 for algorithms that compare pairs."""
@@ -83,14 +89,54 @@ class AlgorithmSuite(ABC):
 
     def make_at(self, temperature: float) -> Algorithm:
         """The same at this temperature; for algorithms with an argument of that name."""
+        if self.config is not None:
+            made: Algorithm = self.built_from({**self.config, "temperature": temperature})
+            return made
         raise NotImplementedError(f"{type(self.make()).__name__} has a temperature: say how to set it")
+
+    @classmethod
+    def fitted(cls) -> tuple[type[Suite], str]:
+        """Pairs are what an algorithm compares that refuses groups of four; others show whether they compare."""
+        try:
+            cls().outcome(cls().rollout())
+        except UserError:
+            own = {"group_size": 2, "unscored_silences_its_group": True}
+            return type(cls.__name__, (cls,), own), "compares the two rows of each pair"
+        except Exception:  # the laws will say what it is
+            return cls, ""
+        comparing = type(cls.__name__, (cls,), {"compares_rows": True})
+        try:
+            comparing().test_an_empty_response_counts_if_rows_are_compared()
+        except Exception:
+            return cls, "each row speaks for itself"
+        return comparing, "compares rows with one another"
+
+    def probe(self, made: Algorithm) -> Any:
+        """Two rollouts with a step each: what is learnt from them, and how the policy acts in between."""
+        stage, found = self.stage(make=lambda: made), list[Any]()
+        found.append(sorted(made.needs()))
+        for seed in range(2):
+            lengths = [(3, 1, 28, 6)[number % 4] for number in range(2 * self.group_size)]  # one near a usual limit
+            exp = random_rollout(seed, 2, self.group_size, lengths)
+            found.append(self.outcome(exp, stage))
+            made.after_step(stage.policy)
+            with torch.no_grad():
+                hidden, _ = stage.policy(exp.tokens[:2], exp.mask[:2])
+                found.append(stage.policy.action_logits(hidden).log_softmax(-1))
+        found += [dict(made.state_dict()), dict(stage.policy.state_dict())]
+        return found
 
     def make_backbone(self) -> Backbone:
         """What the policy reads with; float64."""
         return TinyBackbone().double()
 
     def stage(
-        self, seed: int = 0, make: Callable[[], Algorithm] | None = None, times: float | None = None
+        self,
+        seed: int = 0,
+        make: Callable[[], Algorithm] | None = None,
+        times: float | None = None,
+        dtype: torch.dtype = torch.float64,
+        device: str = "cpu",
     ) -> Stage:
         """Everything before a rollout. The reference is another model; the heads are not 0."""
 
@@ -105,7 +151,8 @@ class AlgorithmSuite(ABC):
             nudge(policy, seed + 1, 0.5)
             reference = FrozenCopy(Policy(make_backbone(), temperature=policy.temperature or 1.0))
             algorithm.setup(policy)
-        return Stage(algorithm, policy, reference)
+        parts = (algorithm, policy, reference)
+        return Stage(*(part.to(device, dtype) for part in parts))  # type: ignore[arg-type]
 
     def prepared(self, stage: Stage, exp: Experience) -> tuple[Experience, Mapping[str, float]]:
         """The rollout as the loss will see it, and metrics."""
@@ -154,6 +201,31 @@ class AlgorithmSuite(ABC):
         exp = self.rollout()
         self.same(self.outcome(exp), self.outcome(exp), "again", tolerance=0)
 
+    def test_it_draws_nothing_from_the_global_generators(self) -> None:
+        stage, exp = self.stage(), self.rollout()
+        with untouched_randomness():
+            self.outcome(exp, stage)
+            stage.algorithm.after_step(stage.policy)
+
+    def test_it_follows_its_policy_to_float32_and_bfloat16(self) -> None:
+        """Moved with its policy, it computes the same, as far as the type can tell; nothing stays behind."""
+        exp = self.rollout()
+        exact = self.outcome(exp)
+        for dtype, within in ((torch.float32, 1e-3), (torch.bfloat16, None)):
+            found = self.outcome(_in_float32(exp), self.stage(dtype=dtype))
+            sound = all(bool(g.isfinite().all()) for g in found.gradients.values())
+            require(sound and bool(found.loss.isfinite()), f"in {dtype} the loss or a gradient is not finite")
+            if within is not None:
+                _equal(found.loss.double(), exact.loss, within, f"{dtype}: loss")
+
+    def test_it_works_on_a_gpu(self) -> None:
+        if not torch.cuda.is_available():
+            return self.inapplicable("there is no CUDA device here")
+        exp = self.rollout()
+        found, exact = self.outcome(exp.to("cuda"), self.stage(device="cuda")), self.outcome(exp)
+        _equal(found.loss.cpu(), exact.loss, 1e-6, "on a GPU: loss")
+        return None
+
     def test_it_learns_from_a_rollout(self) -> None:
         """Or all other laws say nothing."""
         found = self.outcome(self.rollout())
@@ -168,6 +240,16 @@ class AlgorithmSuite(ABC):
                 dirty = replace(wide, tokens=torch.where(wide.mask, wide.tokens, pad))
                 what = f"{left} pads of token {pad} on the left, {right} on the right"
                 self.same(self.outcome(dirty), expected, what)
+
+    def test_nan_at_a_pad_leaves_no_trace(self) -> None:
+        """Log-probabilities, values and whatever else is kept for each token may hold NaN where there is none."""
+        for exp in self.rollouts():
+            stage, wide = self.stage(), exp.padded(1, 2)
+            expected = self.outcome(wide)
+            ready, metrics = self.prepared(stage, wide)
+            nudge(stage.policy, 3, 0.3)
+            found = self.measured(stage, nan_at_pads(ready), metrics)
+            self.same(found, expected, "NaN at pads of what the loss reads")
 
     def test_rows_may_be_aligned_at_either_end(self) -> None:
         for exp in self.rollouts():
@@ -292,10 +374,6 @@ class AlgorithmSuite(ABC):
             for each in (stage, twin):
                 each.algorithm.after_step(each.policy)
 
-    def test_its_docstring_says_what_it_is(self) -> None:
-        text = type(self.make()).__doc__ or ""
-        assert len(text.split()) >= 8, f"{type(self.make()).__name__} needs a docstring"
-
     def without(self, exp: Experience, rows: Tensor) -> Experience:
         """The others; of pairs, those whose both rows are left."""
         gone = torch.isin(exp.group, exp.group[rows]) if self.unscored_silences_its_group else rows
@@ -326,6 +404,35 @@ class AlgorithmSuite(ABC):
                 for each in (found, expected)
             )
             _all_equal(numbers, wanted, 1e-5, f"{what}: metric")
+
+
+def nan_at_pads(exp: Experience) -> Experience:
+    """The same with NaN at the pads of everything that is kept for each token, but for the reward, which is 0 there.
+
+    >>> from feedtune.experience import from_rows
+    >>> exp = from_rows([[5, 6, 7], [5, 6]], [[0, 1, 1], [0, 1]]).with_(value=torch.zeros(2, 3))
+    >>> nan_at_pads(exp).extra["value"]
+    tensor([[0., 0., 0.],
+            [0., 0., nan]])
+    """
+
+    def spoilt(name: str, value: Tensor) -> Tensor:
+        per_token = value.shape == exp.mask.shape and value.is_floating_point() and name != "reward"
+        return torch.where(exp.mask, value, math.nan) if per_token else value
+
+    logps = {
+        name: None if value is None else spoilt(name, value)
+        for name in ("sampler_logp", "old_logp", "ref_logp")
+        for value in (getattr(exp, name),)
+    }
+    extra = {name: spoilt(name, value) for name, value in exp.extra.items()}
+    return replace(exp, **logps, extra=extra)
+
+
+def _in_float32(exp: Experience) -> Experience:
+    """As collectors give it: numbers in float32."""
+    extra = {name: value.float() if value.is_floating_point() else value for name, value in exp.extra.items()}
+    return replace(exp, reward=exp.reward.float(), extra=extra)
 
 
 def _all_equal(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], within: float, what: str) -> None:

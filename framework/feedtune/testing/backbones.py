@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import copy
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from feedtune.contracts import Backbone, State
+from feedtune.testing.suite import Suite, require, seeded, untouched_randomness
 
 Row = Tensor  # [length] int64
 Pads = tuple[int, int]  # columns before and after the real tokens
@@ -190,12 +192,19 @@ def _same(found: Tensor, expected: Tensor | int, tolerance: float, what: str) ->
     assert_close(found, expected, atol=tolerance, rtol=tolerance, msg=lambda text: f"{what}: {text}")
 
 
-class BackboneSuite(ABC):
+class BackboneSuite(Suite):
     """Every law over one backbone; subclass it in a test module and say how to make one."""
+
+    group: ClassVar[str] = "backbone"
+
+    vocab_size = 61
+    """Tokens of the backbones that are built from a YAML."""
 
     tolerance = 1e-5  # of float32
     double_tolerance = 1e-10  # of float64; more where a part of the backbone computes in float32 always
     autocast_tolerance = 5e-2  # bfloat16 keeps three digits
+    half_tolerance = 5e-2  # of weights in bfloat16
+    gpu_tolerance = 1e-3  # of float32, whose products a GPU may round
 
     @abstractmethod
     def make(self) -> Backbone:
@@ -205,6 +214,26 @@ class BackboneSuite(ABC):
         """One with weights as after some training, in eval mode."""
         torch.manual_seed(0)
         return nudged(self.make())
+
+    def given(self) -> dict[str, Any]:
+        return {"vocab_size": self.vocab_size}
+
+    @classmethod
+    def fitted(cls) -> tuple[type[Suite], str]:
+        if cls().make().adapter_off is None or issubclass(cls, AdapterSuite):
+            return cls, ""
+        return type(cls.__name__, (cls, AdapterSuite), {}), "trains an adapter on frozen weights"
+
+    def probe(self, made: Backbone) -> Any:
+        """Hidden states and logits, in evaluation and in training mode, how weights are kept, the room it has."""
+        rows = random_rows(made, [5, 9])
+        found: list[Any] = [made.context_length, sorted(_trainable(made)), made.adapter_off is not None]
+        for mode in (True, False):
+            made.train(mode)
+            with seeded(0), torch.no_grad():
+                hidden = [read(made, row) for row in rows]
+                found += [*hidden, *(made.unembed(one) for one in hidden)]
+        return found
 
     def test_a_prefix_and_its_state_are_the_whole(self) -> None:
         with torch.no_grad():
@@ -223,6 +252,51 @@ class BackboneSuite(ABC):
             prefix_law(backbone, 5, self.autocast_tolerance)
             pads_law(backbone, [[3, 1, 0], [2, 0, 4]], [[0, 2, 1], [1, 0, 0]], self.autocast_tolerance)
             select_law(backbone, [1, 0, 1], [2, 0], self.autocast_tolerance)
+
+    def test_laws_hold_in_bfloat16(self) -> None:
+        """Weights moved to half precision: nothing that it computes with stays behind."""
+        with torch.no_grad():
+            backbone = self.built()
+            row = random_rows(backbone, [6])[0]
+            expected = backbone.unembed(read(backbone, row)).softmax(-1)
+            half = backbone.bfloat16()
+            prefix_law(half, 5, self.half_tolerance)
+            select_law(half, [1, 0, 1], [2, 0], self.half_tolerance)
+            found = half.unembed(read(half, row)).float().softmax(-1)
+            _same(found, expected.float(), self.half_tolerance, "probabilities in bfloat16")
+
+    def test_laws_hold_on_a_gpu(self) -> None:
+        if not torch.cuda.is_available():
+            return self.inapplicable("there is no CUDA device here")
+        with torch.no_grad():
+            backbone = self.built()
+            row = random_rows(backbone, [6])[0]
+            expected = backbone.unembed(read(backbone, row))
+            there = backbone.to("cuda")
+            found = there.unembed(read(there, row.to("cuda"))).cpu()
+            _same(found, expected, self.gpu_tolerance, "logits on a GPU")
+            prefix_law(there, 5, self.gpu_tolerance)
+            pads_law(there, [[3, 1, 0], [2, 0, 4]], [[0, 2, 1], [1, 0, 0]], self.gpu_tolerance)
+            select_law(there, [1, 0, 1], [2, 0], self.gpu_tolerance)
+        return None
+
+    def test_reading_draws_nothing(self) -> None:
+        """In evaluation mode the same row reads the same, and no random number is drawn."""
+        backbone = self.built()
+        row = random_rows(backbone, [5])[0]
+        with torch.no_grad(), untouched_randomness():
+            first, again = read(backbone, row), read(backbone, row)
+        _same(again, first, 0.0, "the same row read again")
+
+    def test_a_row_of_pads_alone_harms_nobody(self) -> None:
+        """Such rows wait beside others: nothing of them is NaN, in either direction."""
+        backbone = self.built()
+        rows = random_rows(backbone, [0, 4])
+        found = gradients(backbone, *padded(backbone, rows, left=[0, 1]))
+        alone = gradients(backbone, rows[1][None], torch.ones(1, 4, dtype=torch.bool, device=rows[1].device))
+        for name, gradient in found.items():
+            require(bool(gradient.isfinite().all()), f"the gradient of {name} is NaN beside a row of pads alone")
+            _same(gradient, alone[name], 20 * self.tolerance, f"gradient of {name} beside a row of pads alone")
 
     def test_a_pad_leaves_no_trace(self) -> None:
         with torch.no_grad():

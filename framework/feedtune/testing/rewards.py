@@ -1,9 +1,10 @@
-"""Laws that every reward source obeys, for its author's tests.
+"""Laws that every reward source obeys, as a suite to subclass and as one function.
 
-    from feedtune.testing.rewards import check_reward_source
+    class TestMine(RewardSuite):
+        samples = (Sample("Hi", "Hello!"), Sample("Hi", "Go away."))
 
-    def test_my_reward() -> None:
-        check_reward_source(MyReward(), [Sample("Hi", "Hello!"), Sample("Hi", "Go away.")])
+        def make(self) -> RewardSource:
+            return Mine()
 
 Give samples that differ in their scores: laws about order say nothing where all scores are equal.
 """
@@ -12,13 +13,120 @@ from __future__ import annotations
 
 import copy
 import random
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from feedtune.contracts import RewardSource, Sample, Scores, as_scores
+from feedtune.testing.suite import Suite, require, seeded, untouched_randomness
+
+SAMPLES = (
+    Sample("How was it?", "I love it, thanks!", columns={"reference": "I loved it a lot, thank you"}),
+    Sample("How was it?", "You stupid idiot, I hate you.", columns={"reference": "It was bad. I hate it."}),
+    Sample("Say it", "the cat sat on the mat, displeased " * 4, columns={"reference": "the cat is on the mat"}),
+    Sample("Say it", "the cat is on the mat", columns={"reference": None}),
+    Sample("Greet", "你好世界 ¡Olé! 😀 Ωμέγα", columns={"reference": "你好世界"}),
+    Sample("Greet", "", columns={"reference": "Hello"}),
+    Sample("Ask", "Please, please: THANK \n you", columns={"reference": "  "}),
+    Sample("2 + 2?", "2 + 2 = 4.", columns={"reference": "4"}),
+    Sample(
+        "Well?",
+        "Yes! No? (Maybe...)",
+        ({"role": "system", "content": "Be short."}, {"role": "user", "content": "Well?"}),
+        {"reference": "yes"},
+    ),
+)
+"""What laws are tried on where a suite has no samples of its own: texts of many kinds, with a `reference`."""
+
+
+class RewardSuite(Suite):
+    """The laws of `RewardSource`; subclass it in a test module and say how to make one.
+
+    A score may depend on nothing but its sample: rewards are compared between rows that were scored in
+    different batches, and a resumed run scores them in other batches than the run that was killed.
+    """
+
+    group: ClassVar[str] = "reward"
+
+    samples: Sequence[Sample] = SAMPLES
+    """At least two that score differently, as varied as the source can take."""
+
+    tolerance = 0.0
+    """Most by which two scores of one sample may differ; above 0 for sources that run a network."""
+
+    @abstractmethod
+    def make(self) -> RewardSource:
+        """The reward source."""
+
+    def probe(self, made: Any) -> Any:
+        """Scores of the samples."""
+        return score(made, self.samples)
+
+    def test_scores_are_one_a_sample_and_tell_them_apart(self) -> None:
+        """Or all other laws say nothing."""
+        scores = score(self.make(), self.samples).total
+        found = scores[~scores.isnan()]
+        different = len(found.unique())
+        require(
+            different >= 2,
+            f"samples: {len(scores)} of them, {len(found)} with a score, and {different} different scores; give "
+            "samples that score differently (`samples` of the suite, --samples FILE of feedtune check)",
+        )
+
+    def test_samples_stay_as_they_were(self) -> None:
+        before = copy.deepcopy(list(self.samples))
+        given = copy.deepcopy(before)
+        score(self.make(), given)
+        require(given == before, "purity: the source changes the samples that it is given")
+
+    def test_the_same_samples_score_the_same_again(self) -> None:
+        source = self.make()
+        check_determinism(source, self.samples, score(source, self.samples), self.tolerance)
+
+    def test_scores_come_from_no_global_randomness(self) -> None:
+        source = self.make()
+        with seeded(0):
+            first = score(source, self.samples)
+            with untouched_randomness():
+                score(source, self.samples)
+        with seeded(1):
+            again = score(self.make(), self.samples)
+        _same(again, first, self.tolerance, "seed: another global seed gives other scores")
+
+    def test_order(self) -> None:
+        """Samples in another order have the same scores in that order."""
+        source = self.make()
+        check_order(source, self.samples, score(source, self.samples), self.tolerance)
+
+    def test_split(self) -> None:
+        """A score does not depend on the rest of its batch."""
+        source = self.make()
+        check_split(source, self.samples, score(source, self.samples), self.tolerance)
+
+    def test_no_opinion_is_a_samples_own(self) -> None:
+        """NaN stays with its sample: the others score beside it as they do without it."""
+        source = self.make()
+        scores = score(source, self.samples)
+        heard = [row for row, total in enumerate(scores.total.tolist()) if total == total]
+        if len(heard) == len(self.samples):
+            return self.inapplicable("the source has an opinion on every sample")
+        alone = score(source, [self.samples[row] for row in heard])
+        _same(alone, _rows(scores, heard), self.tolerance, "NaN: a sample without a score changes others")
+        return None
+
+    def test_silence(self) -> None:
+        """Empty and blank responses are scored like any other, or have no score."""
+        check_silence(self.make(), self.samples)
+
+    def test_a_column_that_nobody_asked_for_changes_nothing(self) -> None:
+        source = self.make()
+        more = [replace(s, columns={**s.columns, "feedtune_check": 1}) for s in self.samples]
+        law = "columns: a column that no reward knows changes scores"
+        _same(score(source, more), score(source, self.samples), self.tolerance, law)
 
 
 def check_reward_source(source: RewardSource, samples: Sequence[Sample], tolerance: float = 0.0) -> None:
@@ -46,8 +154,8 @@ def check_reward_source(source: RewardSource, samples: Sequence[Sample], toleran
         raise ValueError("check_reward_source needs at least two samples")
     before = copy.deepcopy(list(samples))
     scores = score(source, samples)
-    _require(list(samples) == before, "purity: the source changes the samples that it is given")
-    _same(score(source, samples), scores, tolerance, "determinism: the same samples score differently again")
+    require(list(samples) == before, "purity: the source changes the samples that it is given")
+    check_determinism(source, samples, scores, tolerance)
     check_order(source, samples, scores, tolerance)
     check_split(source, samples, scores, tolerance)
     check_silence(source, samples)
@@ -57,9 +165,16 @@ def score(source: RewardSource, samples: Sequence[Sample]) -> Scores:
     """The source's scores; total and parts are `[n]` each and finite or NaN."""
     scores = as_scores(source(samples), len(samples), type(source).__name__)
     for name, part in scores.parts.items():
-        _require(part.shape == (len(samples),), f"shape: part '{name}' is {tuple(part.shape)}, not [n]")
-        _require(not bool(part.isinf().any()), f"shape: part '{name}' is infinite somewhere")
+        require(part.shape == (len(samples),), f"shape: part '{name}' is {tuple(part.shape)}, not [n]")
+        require(not bool(part.isinf().any()), f"shape: part '{name}' is infinite somewhere")
     return scores
+
+
+def check_determinism(
+    source: RewardSource, samples: Sequence[Sample], scores: Scores, tolerance: float
+) -> None:
+    """The same samples have the same scores again."""
+    _same(score(source, samples), scores, tolerance, "determinism: the same samples score differently again")
 
 
 def check_order(source: RewardSource, samples: Sequence[Sample], scores: Scores, tolerance: float) -> None:
@@ -96,17 +211,13 @@ def _rows(scores: Scores, rows: Sequence[int]) -> Scores:
 
 def _same(found: Scores, expected: Scores, tolerance: float, law: str) -> None:
     names = (sorted(found.parts), sorted(expected.parts))
-    _require(names[0] == names[1], f"{law}: parts were {names[1]}, are {names[0]}")
+    require(names[0] == names[1], f"{law}: parts were {names[1]}, are {names[0]}")
     for name, value in _named(expected).items():
         other = _named(found)[name]
         equal = torch.allclose(other, value, rtol=0, atol=tolerance, equal_nan=True)
-        _require(equal, f"{law}: {name} was {value.tolist()}, is {other.tolist()}")
+        require(equal, f"{law}: {name} was {value.tolist()}, is {other.tolist()}")
 
 
 def _named(scores: Scores) -> Mapping[str, Tensor]:
     return {"total": scores.total} | {f"part '{name}'": part for name, part in scores.parts.items()}
 
-
-def _require(holds: bool, law: str) -> None:
-    if not holds:
-        raise AssertionError(law)

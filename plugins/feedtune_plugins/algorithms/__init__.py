@@ -8,6 +8,7 @@ from feedtune_plugins.algorithms.policy_gradient import PolicyGradient, ValueLos
 from feedtune_plugins.algorithms.preferences import DirectPreference, RewardModelling
 from feedtune_plugins.algorithms.q_learning import QLearning
 from feedtune_plugins.algorithms.q_policies import PriorPolicy, QPolicy
+from feedtune_plugins.algorithms.scaling import RunningScale
 from feedtune_plugins.algorithms.sft import FilteredImitation, SupervisedTuning
 from feedtune_plugins.algorithms.surrogates import CappedWeight, Clip
 from feedtune_plugins.algorithms.targets import TargetNetwork
@@ -31,6 +32,7 @@ __all__ = [
     "QLearning",
     "QPolicy",
     "RewardModelling",
+    "RunningScale",
     "SupervisedTuning",
     "TargetNetwork",
     "ValueLoss",

@@ -47,6 +47,10 @@ class AdvantageEstimator(nn.Module):
         """What it reads beside rewards, as `Algorithm.needs` names it: "values", "greedy", "groups"."""
         return frozenset()
 
+    def absorbs(self) -> frozenset[str]:
+        """What every score may be changed by without any advantage changing: "scale" (a factor), "shift"."""
+        return frozenset()
+
     def forward(self, exp: Experience, reward: Tensor) -> Advantages:
         """Advantages of a rollout; `reward` `[B, T]` is the raw reward less any penalty."""
         raise NotImplementedError
@@ -123,6 +127,15 @@ class MonteCarlo(AdvantageEstimator):
     def needs(self) -> frozenset[str]:
         of_baseline = {"value": {"values"}, "greedy": {"greedy"}}.get(self.baseline, set())
         return frozenset(of_baseline | ({"groups"} if self.compares and self.scope == "group" else set()))
+
+    def absorbs(self) -> frozenset[str]:
+        # Learned values and running means compare with what earlier rollouts were worth.
+        scale = self.scale != "none" and self.baseline not in ("value", "running")
+        whitened = self.baseline == "none" and self.scale == "tokens"
+        compared = self.baseline in ("mean", "leave_one_out", "greedy") or whitened
+        # A discounted shift is worth less in longer rows.
+        shift = compared and self.gamma == 1
+        return frozenset({name for name, so in {"scale": scale, "shift": shift}.items() if so})
 
     def forward(self, exp: Experience, reward: Tensor) -> Advantages:
         returns = returns_to_go(reward, exp.action, self.gamma, exp.extra.get("bootstrap"))  # [B, T]

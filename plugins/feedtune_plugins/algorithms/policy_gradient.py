@@ -18,6 +18,7 @@ from feedtune.policy import Policy
 from feedtune.scoring import head_values, score_actions
 from feedtune_plugins.algorithms.advantages import AdvantageEstimator
 from feedtune_plugins.algorithms.penalties import KLPenalty, Overlong
+from feedtune_plugins.algorithms.scaling import RunningScale
 from feedtune_plugins.algorithms.surrogates import Surrogate, log_likelihood
 
 Aggregation = Literal["row_sum", "row_mean", "token_mean"]
@@ -56,6 +57,8 @@ class PolicyGradient(Algorithm):
             averages all action tokens of the optimiser step.
         length: with "row_sum", a constant that rows are divided by (Dr. GRPO); null: 1.
         surrogate: null weights log pi by the advantage (REINFORCE); otherwise a ratio to the acting policy.
+        scaling: divides scores by their running deviation before any penalty is taken off; null: scores stay
+            as they are. Refused where the advantage would take that off again.
         kl: penalty on the divergence from the reference; null: none.
         overlong: penalty on rows near the length limit; null: none.
         value: how the value head is fitted, where the advantage reads one; null: as `ValueLoss()` does.
@@ -73,6 +76,7 @@ class PolicyGradient(Algorithm):
         aggregation: Aggregation = "token_mean",
         length: float | None = None,
         surrogate: Surrogate | None = None,
+        scaling: RunningScale | None = None,
         kl: KLPenalty | None = None,
         overlong: Overlong | None = None,
         value: ValueLoss | None = None,
@@ -97,8 +101,11 @@ class PolicyGradient(Algorithm):
             raise UserError("algorithm.value: the advantage reads no values; leave it null")
         clip = value.clip if value is not None else None
         check_used("algorithm.value.clip", clip, surrogate is not None, "algorithm.surrogate")
+        if scaling is not None and scaling.clip is None:
+            _check_not_absorbed(scaling, advantage, kl, overlong)
         self.advantage, self.aggregation, self.length = advantage, aggregation, length or 1.0
-        self.surrogate, self.kl, self.overlong = surrogate, kl, overlong
+        self.surrogate, self.scaling = surrogate, scaling
+        self.kl, self.overlong = kl, overlong
         self.value = (value or ValueLoss()) if "values" in advantage.needs() else None
         self.entropy, self.temperature = entropy, temperature
         self._one_step = False  # known from `check_steps`
@@ -132,13 +139,14 @@ class PolicyGradient(Algorithm):
         return Policy(make_backbone(), {"value": 1}, self.temperature, towers)
 
     def prepare(self, exp: Experience, policy: Policy) -> tuple[Experience, Mapping[str, float]]:
-        reward = exp.reward
+        scaled, metrics = (exp, {}) if self.scaling is None else self.scaling(exp)
+        reward = scaled.reward
         if self.overlong is not None:
             reward = reward - self.overlong.in_reward(exp)
         if self.kl is not None:
             reward = reward - self.kl.in_reward(exp)
-        found = self.advantage(exp, reward)
-        metrics = {**found.metrics, **({} if self.kl is None else self.kl.observe(exp))}
+        found = self.advantage(scaled, reward)
+        metrics = {**metrics, **found.metrics, **({} if self.kl is None else self.kl.observe(exp))}
         return exp.with_(advantage=found.advantage, returns=found.returns), metrics
 
     def loss(self, exp: Experience, policy: Policy) -> Loss:
@@ -166,3 +174,23 @@ class PolicyGradient(Algorithm):
             return Loss(per_token.sum() / self.length, exp.row_count, metrics)
         rows = per_token.sum(-1) / exp.action.sum(-1).clamp(min=1)  # [B]
         return Loss(rows.sum(), exp.row_count, metrics)
+
+
+def _check_not_absorbed(
+    scaling: RunningScale, advantage: AdvantageEstimator, kl: KLPenalty | None, overlong: Overlong | None
+) -> None:
+    """Refuse what the advantage takes off again; what is clipped differs in any case."""
+    absorbed = advantage.absorbs()
+    leashed = kl is not None and kl.active and kl.place == "reward"
+    factor = "scale" in absorbed and not leashed and overlong is None
+    shift = "shift" in absorbed
+    if factor and (shift or not scaling.center):
+        raise UserError(
+            "algorithm.scaling: algorithm.advantage divides by a deviation of its own, and no penalty in the "
+            "reward (algorithm.kl, algorithm.overlong) is weighed against scores; leave it null"
+        )
+    if scaling.center and shift:
+        raise UserError(
+            "algorithm.scaling.center: algorithm.advantage takes off what all rows have in common anyway; "
+            "leave it false"
+        )

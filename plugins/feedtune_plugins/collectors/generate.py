@@ -111,7 +111,8 @@ class Generate(Collector):
             if isinstance(best, Missing):  # nothing to compare with; a baseline of 0 would be a score of 0
                 exp = place_scores(exp, torch.full((len(exp),), torch.nan))
             metrics["rollout/greedy"] = mean_of_scored(best.total)
-        return Rollout(exp, {**_metrics(batch), **metrics}, self._records(batch))
+        records = self._records(batch)
+        return Rollout(exp, {**_metrics(batch), **metrics}, records, range(len(records)))
 
     def _groups(
         self, items: Sequence[EncodedPrompt], policy: Policy, generator: torch.Generator

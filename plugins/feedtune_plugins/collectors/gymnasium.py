@@ -145,7 +145,8 @@ class Gymnasium(Collector):
                 exp = place_scores(exp, torch.full((len(exp),), torch.nan))
             metrics["rollout/greedy"] = mean_of_scored(best)
         rewards = total[: self.records].tolist()
-        return Rollout(exp, metrics, [_record(e, r) for e, r in zip(played, rewards, strict=False)])
+        records = [_record(e, r) for e, r in zip(played, rewards, strict=False)]
+        return Rollout(exp, metrics, records, range(len(records)))
 
     def perform(
         self, rows: Sequence[Row], policy: Policy, generator: torch.Generator, decoding: Decoding

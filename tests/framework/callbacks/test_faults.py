@@ -50,7 +50,7 @@ def test_kill_and_resume_end_as_if_nothing_had_happened(tmp_path: Path) -> None:
 
 
 def test_nan_is_found_in_its_step(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"the gradient of \S+ is not finite at epoch 1, optimiser step 1\."):
+    with pytest.raises(UserError, match=r"the gradient of \S+ is not finite at optimiser step 2 of epoch 2\."):
         run(tmp_path / "run", chosen(tmp_path, "nonfinite"))
     assert epochs(tmp_path / "run") == [0]
 

@@ -158,7 +158,7 @@ def write(folder: Path, step: int, value: float | None) -> Path:
     draft = Draft(folder)
     draft.add("state.ckpt", b"state")
     metrics = {} if value is None else {"eval/reward": value}
-    return draft.publish(step_name(step), {"metrics": metrics})
+    return draft.publish(step_name(step), {"step": step, "metrics": metrics})
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def forge(state: Path, content: bytes) -> None:
     for file in (state.parent / "tokenizer").iterdir():
         draft.add(f"tokenizer/{file.name}", file.read_bytes())
     facts = read_manifest(state.parent)
-    draft.publish(step_name(99), {name: facts[name] for name in ("run", "epoch", "step", "metrics")})
+    draft.publish(step_name(99), {name: facts[name] for name in ("run", "epoch", "metrics")} | {"step": 99})
 
 
 @pytest.mark.parametrize("form", ["pickle", "torch", "legacy"])

@@ -29,7 +29,7 @@ def write(run: Path, name: str = "step-00000003", files: dict[str, bytes] = FILE
     draft = Draft(run)
     for path, content in files.items():
         draft.add(path, content)
-    return draft.publish(name, FACTS)
+    return draft.publish(name, {**FACTS, "step": int(name.split("-")[1])})
 
 
 def names(run: Path) -> list[str]:
@@ -183,6 +183,27 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
     assert capsys.readouterr().err == ""
 
 
+def test_a_checkpoint_under_the_name_of_another_step_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of its files are whole; they are those of the step before."""
+    whole, other = write(tmp_path), write(tmp_path, "step-00000004")
+    shutil.rmtree(other)
+    shutil.copytree(whole, other)
+    assert newest(tmp_path) == whole / STATE
+    assert capsys.readouterr().err == (
+        f"feedtune: {other}: manifest.json is of step 3, not of 4; trying step-00000003\n"
+    )
+
+
+def test_a_manifest_without_a_step_is_refused(tmp_path: Path) -> None:
+    draft = Draft(tmp_path)
+    draft.add(STATE, b"state")
+    folder = draft.publish("step-00000003", {})
+    with pytest.raises(DamagedError, match=r"step-00000003: manifest\.json is of step None, not of 3$"):
+        verified(folder)
+
+
 def test_a_file_that_the_system_will_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write(tmp_path)
     opened = Path.open
@@ -263,8 +284,8 @@ def forged(folder: Path, **other: Any) -> None:
 def test_a_forged_manifest_is_taken_for_a_manifest(tmp_path: Path) -> None:
     """It protects against accidents; against people, nothing that a checkpoint holds is run."""
     folder = write(tmp_path)
-    forged(folder, step=4)
-    assert verified(folder)["step"] == 4
+    forged(folder, epoch=4)
+    assert verified(folder)["epoch"] == 4
 
 
 ENTRY = {"bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()}
@@ -326,7 +347,7 @@ def test_a_full_disk_is_said_with_the_room_that_it_takes(limit: int, tmp_path: P
     )
     said = done.stdout.strip()
     assert said.startswith(f"{tmp_path / 'checkpoints'}: cannot be written: File too large; it takes 300.")
-    assert said.endswith("are free there: make room")
+    assert said.endswith("and there is a limit: see `ulimit -f`")
     assert names(tmp_path) == [whole.name]
     assert verified(whole)
 
@@ -340,7 +361,7 @@ def test_every_error_that_means_no_room_is_one(
 
     monkeypatch.setattr(Path, "rename", failing)
     with pytest.raises(
-        UserError, match=r"step-00000003: cannot be written: .*; it takes 2\.\d kB, and .* make room"
+        UserError, match=r"step-00000003: cannot be written: .*; it takes 2\.\d kB, and .*(make room|ulimit)"
     ):
         write(tmp_path)
 

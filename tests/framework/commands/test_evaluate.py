@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from feedtune.commands.evaluate import evaluate_run
 from feedtune.config.compose import compose_config
@@ -78,6 +79,26 @@ def test_another_option_of_a_group_forgets_what_was_set_of_the_former(tmp_path: 
     assert feedtune("train", *chosen, f"hydra.run.dir={tmp_path / 'run'}").code == 0
     said = feedtune("evaluate", str(tmp_path / "run"), "reward=keyword")
     assert said.code == 0, said.err
+
+
+def test_what_the_run_was_resumed_with_counts(finished: Path, feedtune: Any) -> None:
+    """Also where the config is composed again, for an override of this command; the last word counts."""
+    for most in (2, 1, 2, 1):
+        typed = ["trainer.max_epochs=3", f"evaluation.max_new_tokens={most}"]
+        assert feedtune("resume", str(finished), *typed).code == 0
+    saved = yaml.safe_load((finished / ".hydra" / "overrides.yaml").read_text())
+    assert saved[-3:] == [
+        "evaluation.max_new_tokens=2",
+        "trainer.max_epochs=3",
+        "evaluation.max_new_tokens=1",
+    ]
+    for chosen, length in (
+        ([], 1),
+        (["evaluation.decoding.greedy=true"], 1),
+        (["evaluation.max_new_tokens=2"], 2),
+    ):
+        found, _ = evaluate_run(finished, chosen)
+        assert found.metrics["eval/length"] == length
 
 
 def test_without_a_reward_everything_else_is_measured(finished: Path, feedtune: Any) -> None:

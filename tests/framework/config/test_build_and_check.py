@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from feedtune.config import compose
+from feedtune.config import hydra_setup
 from feedtune.config import trust as trusted
 from feedtune.config.build import build
 from feedtune.config.check import check
@@ -95,7 +95,7 @@ def test_the_users_own_defaults_are_read_from_conf_local(
     for file in own_conf().iterdir():
         if file.name != "local":
             (folder / file.name).symlink_to(file)
-    monkeypatch.setattr(compose, "own_conf", lambda: folder)
+    monkeypatch.setattr(hydra_setup, "own_conf", lambda: folder)
     assert compose_config().seed == 7
     assert compose_config(["seed=8"]).seed == 8
 
@@ -255,8 +255,8 @@ def test_prefixes_end_at_a_dot(path: str, trusted: bool) -> None:
         ("torch.load", "'torch.load' is not trusted"),
         # What a trusted module happens to have imported is not its own.
         (
-            "feedtune.config.compose.compose",
-            r"'hydra\.compose.*', which 'feedtune.config.compose.compose' leads to, is not",
+            "feedtune.config.hydra_setup.compose",
+            r"'hydra\.compose.*', which 'feedtune.config.hydra_setup.compose' leads to, is not",
         ),
         (
             "feedtune.runs.export.load_file",

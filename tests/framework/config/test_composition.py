@@ -102,7 +102,7 @@ def given(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> dict[
         "reward=http": ["reward.url=http://127.0.0.1:9/score"],
         "backbone=hf": [f"backbone.name={model_folder}"],
         "tokenizer=pretrained": [f"tokenizer.name={model_folder}"],
-        "logger=wandb": ["logger.offline=true"],
+        "logger=wandb": ["logger.mode=offline"],
         "trainer=ddp": ["trainer.accelerator=cpu"],
         **{f"backbone={name}": values[1:] for name, values in SMALL.items()},
     }

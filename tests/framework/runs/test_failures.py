@@ -45,8 +45,8 @@ def test_an_error_while_training_leaves_its_state_and_its_traceback(nursery: Nur
     assert live(nursery, case, folder).ending() == whole
 
 
-def test_where_several_processes_train_there_is_none(nursery: Nursery, tmp_path: Path) -> None:
-    """Both fail: neither waits for the other to save."""
+def test_where_all_processes_fail_in_a_step_the_state_is_saved(nursery: Nursery, tmp_path: Path) -> None:
+    """Of both: each has its own place in the data and its own random generators."""
     life = nursery.run(
         *TWO_PROCESSES.arguments(tmp_path),
         log=tmp_path / "log.txt",
@@ -54,8 +54,30 @@ def test_where_several_processes_train_there_is_none(nursery: Nursery, tmp_path:
         world=2,
     )
     assert life.codes == (1, 1)
-    assert not (tmp_path / "run" / "checkpoints" / "postmortem").exists()
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert life.said().count(f"for a post-mortem, is in {checkpoints / 'postmortem'}\n") == 2
+    state = torch.load(checkpoints / "postmortem" / "state.ckpt", weights_only=True)
+    assert state["global_step"] == 2
+    assert len(state["feedtune"]["ranks"]) == 2
     assert (tmp_path / "run" / "error.txt").read_text().startswith("Traceback")
+    assert newest(tmp_path / "run") == checkpoints / "step-00000002" / "state.ckpt"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_where_one_process_fails_alone_there_is_none(nursery: Nursery, tmp_path: Path, rank: int) -> None:
+    """It waits for ten seconds, in vain; the other, which waits in its step, then fails too."""
+    life = nursery.run(
+        *TWO_PROCESSES.arguments(tmp_path),
+        log=tmp_path / "log.txt",
+        kill={"place": "begins", "n": 2, "error": BROKEN, "rank": rank},
+        world=2,
+    )
+    assert life.codes == (1, 1)
+    assert life.seconds < 60
+    assert "RuntimeError: a mistake of ours" in life.said()
+    assert "no state was saved for a post-mortem: not all processes failed in this step" in life.said()
+    assert not (tmp_path / "run" / "checkpoints" / "postmortem").exists()
 
 
 class Saver:

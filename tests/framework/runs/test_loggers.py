@@ -13,7 +13,7 @@ import pytest
 import wandb
 from wandb.proto import wandb_internal_pb2
 
-from feedtune.runs import loggers
+from feedtune.tracking import loggers
 from kills.cases import Case
 from kills.nursery import Nursery
 from kills.stories import live
@@ -123,7 +123,7 @@ def test_offline_unless_there_is_an_account(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: dict[str, Any] = {}
-    monkeypatch.setattr(loggers, "_RunLogger", lambda **options: asked.update(options))
+    monkeypatch.setattr(loggers, "RunWandb", lambda **options: asked.update(options))
     for name, value in {"WANDB_MODE": mode, "WANDB_API_KEY": key}.items():
         if value is not None:
             monkeypatch.setenv(name, value)
@@ -143,7 +143,7 @@ def test_a_resumed_run_is_the_same_run_with_all_of_its_rows(nursery: Nursery, tm
     case = Case(
         "lstm",
         "ppo",
-        ("logger=wandb", "logger.offline=true", "trainer.max_epochs=5", "buffer.passes=1"),
+        ("logger=wandb", "logger.mode=offline", "trainer.max_epochs=5", "buffer.passes=1"),
         saved="checkpoint.every_epochs=2",
     )
     folder, run = tmp_path / "story", tmp_path / "story" / "run"
@@ -169,7 +169,7 @@ def test_a_resumed_run_is_the_same_run_with_all_of_its_rows(nursery: Nursery, tm
 
 def test_rows_that_the_server_has_are_not_sent_again(no_account: None, tmp_path: Path) -> None:
     """After `resume="allow"` W&B says which step comes next; here it says so offline, as a server would."""
-    logger = loggers.wandb_logger(project="feedtune", offline=True, folder=str(tmp_path))
+    logger = loggers.wandb_logger(project="feedtune", mode="offline", folder=str(tmp_path))
     logger.experiment._starting_step = 4  # type: ignore[attr-defined]
     for step in (1, 3, 5):
         logger.log_metrics({"x": float(step)}, step)

@@ -57,7 +57,7 @@ def test_a_run_that_asks_for_too_much_says_what_to_lower(tmp_path: Path) -> None
     with pytest.raises(UserError) as stop:
         run(tmp_path / "run", chosen)
     message = str(stop.value).splitlines()[0]
-    assert message.startswith("out of memory at epoch 0, optimiser step 0 (")
+    assert message.startswith("out of memory at optimiser step 1 of epoch 1 (")
     for words in (
         f"Lower collector.responses (now 8), collector.max_new_tokens (now {TOO_MUCH})",
         "raise buffer.minibatches (now 2) and trainer.accumulate_grad_batches (now 1) together",
@@ -101,7 +101,7 @@ def test_the_command_prints_it_without_a_traceback(rows: Path, feedtune: Any) ->
     )
     said = feedtune("train", *chosen)
     assert said.code == 2
-    assert "feedtune: out of memory at epoch 0" in said.err
+    assert "feedtune: out of memory at optimiser step 1 of epoch 1" in said.err
     assert "Traceback" not in said.err
 
 
@@ -116,5 +116,5 @@ def test_a_process_that_may_not_grow(tmp_path: Path) -> None:
             run(tmp_path / "run", [*chosen, "collector.max_new_tokens=512"])
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
-    assert str(stop.value).startswith("out of memory at epoch 0, optimiser step 0 (")
+    assert str(stop.value).startswith("out of memory at optimiser step 1 of epoch 1 (")
     assert "Lower collector.responses (now 65536), collector.max_new_tokens (now 512)" in str(stop.value)

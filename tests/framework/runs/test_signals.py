@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,25 +47,31 @@ def resumed(nursery: Nursery, case: Case, folder: Path) -> dict[str, Any]:
     return story.ending()
 
 
-@pytest.mark.parametrize(("number", "code"), BOTH)
-@pytest.mark.parametrize(
-    ("place", "n", "step"),
-    [
-        ("begins", 4, 3),  # 3 minibatches an epoch, in steps of 2 and 1: the step that is on is finished
-        ("stepped", 3, 3),  # between the micro-batches of that step
-        ("begins", 2, 2),  # the last of the first epoch: its row is written first
-        ("rows", 0, 2),  # while the epoch's end is on
-    ],
-)
+PLACES = [
+    ("begins", 4, 3),  # 3 minibatches an epoch, in steps of 2 and 1: the step that is on is finished
+    ("stepped", 3, 3),  # between the micro-batches of that step
+    ("begins", 2, 2),  # the last of the first epoch: its row is written first
+    ("rows", 0, 2),  # while the epoch's end is on
+]
+
+
+def _places_and_signals() -> Iterator[Any]:
+    """Each place with one of the signals by default, and with the other one as well under `-m slow`."""
+    for at, place in enumerate(PLACES):
+        for which, one in enumerate(BOTH):
+            yield pytest.param(*place, *one, marks=[] if which == at % 2 else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("place", "n", "step", "number", "code"), list(_places_and_signals()))
 def test_a_run_that_is_told_to_stop_finishes_its_step(
     nursery: Nursery,
     tmp_path: Path,
     whole: dict[str, Any],
-    number: int,
-    code: int,
     place: str,
     n: int,
     step: int,
+    number: int,
+    code: int,
 ) -> None:
     folder = tmp_path / "stopped"
     life = stopped(nursery, CASE, folder, place=place, n=n, number=number)
@@ -115,17 +122,20 @@ def test_a_run_that_keeps_no_checkpoints_says_so(nursery: Nursery, tmp_path: Pat
     assert not has_checkpoint(tmp_path / "run")
 
 
-def test_at_any_moment_it_ends_with_the_code_and_no_traceback(nursery: Nursery, tmp_path: Path) -> None:
+@pytest.mark.parametrize("moments", [4, pytest.param(16, marks=pytest.mark.slow)])
+def test_at_any_moment_it_ends_with_the_code_and_no_traceback(
+    nursery: Nursery, tmp_path: Path, moments: int
+) -> None:
     """Before training, while it is on, and after it: a signal from outside, later and later."""
     case = CASES["ppo on lstm"]
     whole = live(nursery, case, tmp_path / "whole")
     expected, seconds = whole.ending(), whole.chapters[0].life.seconds
     codes = set()
-    for part in range(1, 9):
+    for part in range(1, moments + 1):
         number, code = BOTH[part % 2]
         folder = tmp_path / f"part{part}"
         life = nursery.run(
-            *case.arguments(folder), log=folder / "log.txt", after=seconds * part / 8, number=number
+            *case.arguments(folder), log=folder / "log.txt", after=seconds * part / moments, number=number
         )
         codes.add(life.code)
         assert life.code in (code, 0), life.said()

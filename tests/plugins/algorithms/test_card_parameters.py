@@ -69,6 +69,7 @@ TURNS: Mapping[str, tuple[Any, ...]] = {
     "high": (0.01,),
     "dual": (1.0001,),
     "cap": (0.9,),
+    "scaling": ({"_target_": PART + "RunningScale"},),
     "kl": ({"_target_": PART + "KLPenalty"},),
     "coefficient": (0.0, 0.5),
     "adaptive": ({"_target_": PART + "Adaptive", "target": 0.01, "horizon": 10.0},),
@@ -144,8 +145,13 @@ LEASHES = [
 ROW_LEASH = {"algorithm.kl.place": "loss", "algorithm.kl.estimator": "k2_row"}  # wants aggregation=row_sum
 BY_VALUES = {"algorithm.advantage.baseline": "value"}
 FITTED = {"algorithm.value": {"_target_": PART + "ValueLoss", "weight": 1.0}}  # 0.5 unless said
+SCALING = {"_target_": PART + "RunningScale"}
+SCALED = {"algorithm.scaling": SCALING}
+CLIPPED = {"algorithm.scaling": {**SCALING, "clip": 0.5}}
 TOGETHER: Mapping[str, list[dict[str, Any]]] = {
-    "ppo": LEASHES,
+    "ppo": [*LEASHES, SCALED, {"algorithm.scaling": {**SCALING, "center": True}}, CLIPPED],
+    "grpo": [CLIPPED],  # whose own division takes off what is not clipped
+    "remax": [SCALED],  # and the greedy score with the others
     "reinforce": [*LEASHES, ROW_LEASH, BY_VALUES, {**BY_VALUES, **FITTED}],
 }
 """Keys of which at least one is refused alone, and what they are turned to together."""

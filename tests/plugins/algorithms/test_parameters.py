@@ -33,6 +33,7 @@ from feedtune_plugins.algorithms import (
     QLearning,
     QPolicy,
     RewardModelling,
+    RunningScale,
     SupervisedTuning,
     TargetNetwork,
     ValueLoss,
@@ -141,6 +142,10 @@ TURNS: dict[type, tuple[Callable[..., Algorithm], Mapping[str, tuple[Mapping[str
         with_value,
         {"weight": ({}, 0.5, 1.0), "clip": ({}, None, 0.1), "critic": ({}, "shared", "own")},
     ),
+    RunningScale: (
+        lambda **options: pg(advantage=MonteCarlo(baseline="none"), scaling=RunningScale(**options)),
+        {"center": ({}, False, True), "clip": ({}, None, 1.0)},
+    ),
     Adaptive: (
         with_adaptive,
         {"target": ({"horizon": 10.0}, 0.001, 100.0), "horizon": ({"target": 0.001}, 10.0, 20.0)},
@@ -161,6 +166,7 @@ TURNS: dict[type, tuple[Callable[..., Algorithm], Mapping[str, tuple[Mapping[str
             "length": ({"aggregation": "row_sum"}, None, 4.0),
             "overlong": ({}, None, Overlong(limit=2, margin=1)),
             "surrogate": ({}, None, Clip(low=0.01, high=0.01)),
+            "scaling": ({}, None, RunningScale()),
             "kl": ({}, None, KLPenalty()),
             "value": ({"advantage": GAE()}, None, ValueLoss(weight=0.1)),
             "entropy": ({}, 0.0, 0.1),

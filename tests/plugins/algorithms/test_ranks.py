@@ -23,6 +23,8 @@ from feedtune.testing.algorithms import AlgorithmSuite, nudge
 OPTIONS = sorted(file.stem for file in (own_conf() / "algorithm").glob("*.yaml"))
 PAIRS = {"dpo", "online_dpo", "reward_model"}
 NODES = {name: compose_config([f"algorithm={name}"]).algorithm for name in OPTIONS}
+SCALING = "algorithm.scaling={_target_: feedtune_plugins.algorithms.RunningScale, center: true}"
+NODES["ppo, scaled"] = compose_config(["algorithm=ppo", SCALING]).algorithm
 Gradients = dict[str, Tensor]
 Half = dict[str, tuple[Gradients, dict[str, Tensor]]]  # of every card: gradients, and the algorithm's state
 
@@ -68,7 +70,7 @@ def one_of_two(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     dist.init_process_group("gloo", rank=rank, world_size=2)
-    torch.save({name: gradients(name, [rank, rank + 2]) for name in OPTIONS}, f"{folder}/{rank}.pt")
+    torch.save({name: gradients(name, [rank, rank + 2]) for name in NODES}, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -88,7 +90,7 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> list[Half]:
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", NODES)
 def test_two_processes_are_one(name: str, halves: list[Half]) -> None:
     """Gradients add up to the whole's, and statistics and coefficients are the same on both."""
     whole, state = gradients(name, [0, 1, 2, 3])

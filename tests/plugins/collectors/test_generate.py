@@ -144,6 +144,7 @@ def test_metrics_and_records(kit: Any) -> None:
         {"prompt": "a b", "response": "c e", "reward": 1.0, "reward/one": 1.0, "reward/two": 0.0}
     ]
     assert len(rollout.records) == 2
+    assert list(rollout.record_rows) == [0, 1]
 
 
 def test_the_same_generator_gives_the_same_rollout(kit: Any) -> None:

@@ -317,6 +317,7 @@ def test_metrics_and_records() -> None:
             "messages": [{"role": r, "content": c} for r, c in zip(roles, said, strict=True)],
         }
     ]
+    assert list(rollout.record_rows) == [0]
 
 
 def test_rows_with_a_reward_of_nan_take_part_in_nothing() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import html
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from feedtune.runs.report import write_report
+from feedtune.report import write_report
+from report_pages import in_browser
 
 DO = "parent.document.documentElement.setAttribute('data-owned',1)"
 """What every attack tries to leave behind, where no policy of the page's own could hide it."""
@@ -57,7 +57,7 @@ frame.onload = () => {
 
 
 def hostile_run(folder: Path) -> Path:
-    """Attacks as prompts, responses, references, names of metrics and sources, config, and command."""
+    """Attacks wherever text comes from: samples and their tokens, metrics, sources, config, and command."""
     (folder / ".hydra").mkdir(parents=True)
     answers = [
         {
@@ -67,6 +67,9 @@ def hostile_run(folder: Path) -> Path:
             "reference": [one],
             f"reward/{one}": 1.0,
             "epoch": n % 3,
+            "tokens": [one, f" {one}", ""],
+            "advantage": [1.0, -0.5, None],
+            "kl": [0.0, 0.5, -0.5],
         }
         for n, one in enumerate(ATTACKS)
     ]
@@ -84,20 +87,12 @@ def hostile_run(folder: Path) -> Path:
         "metrics.csv": "\n".join([header, *values]) + "\n",
         "samples.jsonl": "".join(json.dumps(one) + "\n" for one in answers),
         "evaluation.json": json.dumps(found),
-        ".hydra/config.yaml": "\n".join(ATTACKS),
+        ".hydra/config.yaml": json.dumps({"run": folder.name} | {one: [folder.name, one] for one in ATTACKS}),
         ".hydra/overrides.yaml": json.dumps(ATTACKS),
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     return folder
-
-
-def in_browser(page: Path, profile: Path) -> str:
-    """The page's document after it was loaded, as HTML."""
-    flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
-    flags += " --disable-component-update --disable-sync --virtual-time-budget=5000 --dump-dom"
-    command = ["chromium", *flags.split(), f"--user-data-dir={profile}", page.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
 def framed(source: str, folder: Path) -> str:
