@@ -32,3 +32,15 @@ def test_every_experiment_runs(experiment: str, tiny_model: Path, tmp_path: Path
         chosen += [f"backbone.name={tiny_model}", "collector.responses=16", "collector.max_new_tokens=4"]
     run(tmp_path, chosen)
     assert not (tmp_path / "metrics.csv").exists()  # a rehearsal leaves no files
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_opens_with_command_expectation_and_minutes(experiment: str) -> None:
+    file = Path(__file__).parents[1] / "conf" / "experiment" / f"{experiment}.yaml"
+    head = [
+        line for line in file.read_text().partition("\ndefaults:")[0].splitlines() if line.startswith("# ")
+    ]
+    assert head[0] == "# @package _global_"
+    assert head[1].startswith(f"# feedtune train experiment={experiment}")
+    assert "Expect " in " ".join(head)
+    assert " minutes on " in " ".join(head)

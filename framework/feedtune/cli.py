@@ -78,7 +78,7 @@ def _called(name: str, arguments: Sequence[str]) -> int:
 
     # Hydra would print its own message and exit with 1; so it hands the exception to us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    _quieten()
+    quieten()
     _bound_caches()
     try:
         with _sigterm_as_exception():
@@ -136,7 +136,7 @@ def _readable(message: str) -> str:
     return plain(redacted(message))
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Third-party advice that the user of a command can do nothing about."""
     import logging
 

@@ -73,7 +73,7 @@ class TuningModule(lightning.LightningModule):
         spell: Spell | None = None,
     ) -> None:
         super().__init__()
-        _check_on_policy(algorithm, collector, buffer)
+        check_on_policy(algorithm, collector, buffer)
         self.algorithm, self.collector, self.buffer = algorithm, collector, buffer
         self.policy: Policy = algorithm.build_policy(make_backbone)
         if init_heads is not None:
@@ -97,7 +97,7 @@ class TuningModule(lightning.LightningModule):
         self.ended_metrics: dict[str, float] = {}  # of the last epoch that has ended in this process
         self.epoch_records: list[Mapping[str, Any]] = []  # a few responses of this epoch, as text
         self.rows_so_far = EpochRows()  # numbers of every row that the policy has said in this epoch
-        self.epoch_rows: dict[str, list[float]] = {}  # the same of the epoch that is just ending, of all ranks
+        self.epoch_rows: dict[str, list[float]] = {}  # those of the epoch that is just ending, of all ranks
         self.tokens = 0.0  # action tokens that all epochs that have ended collected, over all ranks
         self.loader: RolloutLoader | None = None
         self.on_phase: Callable[[str], None] = lambda phase: (
@@ -346,6 +346,11 @@ class TuningModule(lightning.LightningModule):
         self.tokens = mine["tokens"]
 
     @property
+    def collecting(self) -> bool:
+        """Whether training has come as far as its first collection."""
+        return self.loader is not None and self.loader.collected > 0
+
+    @property
     def restoring(self) -> bool:
         """Whether a checkpoint has been read from which training has not gone on yet."""
         return self._resumed is not None
@@ -372,7 +377,7 @@ def trainable_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-def _check_on_policy(algorithm: Algorithm, collector: Collector, buffer: Buffer) -> None:
+def check_on_policy(algorithm: Algorithm, collector: Collector, buffer: Buffer) -> None:
     """Refuse what draws, or keeps, other tokens than those that the policy as it is now would say."""
     if not algorithm.on_policy:
         return

@@ -36,7 +36,7 @@ Metrics = Mapping[str, Tensor | float]
 
 
 def diverged(what: str, place: str) -> UserError:
-    """The error for numbers that training itself has spoilt: `what` ends with its verb, `place` says where."""
+    """The error for numbers that training has spoilt: `what` ends with its verb, `place` says where."""
     return UserError(f"training diverged: {what} not finite {place}. {WHAT_TO_TRY}; {UNSAVED}")
 
 

@@ -10,7 +10,7 @@ REFUSED = {
     optim.LBFGS: "it asks for a minibatch's loss several times a step, which is counted and guarded once",
     optim.SparseAdam: "it takes sparse gradients alone, and those of a policy are dense; try optimizer=adam",
 }
-"""Optimisers that would be built, and then fail or count wrongly. Of Muon: it refuses by itself what it cannot train."""
+"""Optimisers that would be built, and then fail or count wrongly. Muon itself refuses what is no matrix."""
 
 
 def refuse_unfit(optimizer: optim.Optimizer) -> None:

@@ -46,7 +46,7 @@ class Unbreakable:
 def unbreakable() -> Iterator[None]:
     """Inside, standard error is one."""
     former = sys.stderr
-    sys.stderr = Unbreakable(former)  # type: ignore[assignment]
+    sys.stderr = Unbreakable(former)
     try:
         yield
     finally:

@@ -17,13 +17,13 @@ LONG = "my_rather_long_name_of_thirty1"
 
 
 @pytest.fixture(scope="module")
-def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A project of every kind, as it is written."""
+def projects(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A project of every kind, as feedtune's wheel writes it."""
     # Not by the names of their packages: for pytest, which is called above them, these are others.
     above = tmp_path_factory.mktemp("projects")
     found = {kind: above / kind for kind in KINDS}
-    for kind, folder in found.items():
-        assert main(["new-plugin", NAMES[kind], "--kind", kind, "--into", str(folder)]) == 0
+    commands = [["new-plugin", NAMES[kind], "--kind", kind, "--into", kind] for kind in KINDS]
+    assert [said.code for said in environment.session(commands, above)] == [0] * len(KINDS)
     return found
 
 
@@ -41,7 +41,8 @@ def said(installed: Environment, projects: dict[str, Path]) -> list[Said]:
     (folder / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
     how = ["-q", "-c", "pytest.ini", "--doctest-modules", "--import-mode=importlib", "-p", "no:cacheprovider"]
     rooms = [str(path) for kind, at in projects.items() for path in (at / "tests", at / NAMES[kind])]
-    return installed.session([["pytest", *how, *rooms], ["plugins", "--json"]], folder)
+    check = ["check", f"reward={NAMES['reward']}", f"buffer={NAMES['buffer']}"]
+    return installed.session([["pytest", *how, *rooms], ["plugins", "--json"], check], folder)
 
 
 def test_the_tests_of_every_kind_pass(said: list[Said]) -> None:
@@ -65,19 +66,29 @@ def test_ruff_has_nothing_to_say(length: str, tmp_path: Path, capsys: pytest.Cap
         run([sys.executable, "-m", "ruff", *command, "--no-cache"], tmp_path)
 
 
+def test_feedtune_certifies_them(said: list[Said]) -> None:
+    """Two kinds here, and all of them below."""
+    assert said[2].code == 0, said[2].out + said[2].err
+    assert "certified. Options: 2." in said[2].out
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_its_readme_says_can_be_done(
-    kind: str, installed: Environment, projects: dict[str, Path], tmp_path: Path
+def test_what_it_says_comes_next_can_be_done(
+    kind: str, installed: Environment, projects: dict[str, Path]
 ) -> None:
     """Each command by itself, in the folder of the project."""
-    project = projects[kind]
-    cache = str(tmp_path.parent / "mypy")  # one for all kinds: most of its time goes into torch
-    for tool in (["pytest", "-q"], ["ruff", "check", "."], ["mypy", "--cache-dir", cache]):
-        installed.run("python", "-m", *tool, cwd=project)
+    installed.run("python", "-m", "pytest", "-q", cwd=projects[kind])
+    installed.run("feedtune", "check", NAMES[kind], cwd=projects[kind])
     command = KINDS[kind].try_it.format(name=NAMES[kind]).split()
-    sizes = ["backbone.hidden_size=16"] if kind != "collector" else ["backbone=ngram"]
-    folder = f"hydra.run.dir={tmp_path / 'run'}"
-    installed.run(*command, *sizes, "debug=fast", "report=false", folder, cwd=project)
-    assert (tmp_path / "run" / "metrics.csv").is_file()
+    small = ["backbone=ngram"] if kind == "collector" else ["backbone.hidden_size=16"]
+    installed.run(*command, *small, "debug=fast", cwd=projects[kind])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_mypy_has_nothing_to_say(installed: Environment, projects: dict[str, Path], tmp_path: Path) -> None:
+    """By the rules in each pyproject. The first takes a minute or two, most of it for torch."""
+    for project in projects.values():
+        run([installed.python, "-m", "mypy", "--cache-dir", tmp_path], project, limit=900)

@@ -40,6 +40,7 @@ SWEEP = ["reward=variety,length", "trainer.max_epochs=1", "hydra.sweep.dir=sweep
 COMMANDS = {
     "tests": ["pytest", "-q", "-p", "no:cacheprovider", "tests"],
     "plugins": ["plugins", "--json"],
+    "check": ["check", "atelier", "--json", "laws.json"],
     "help": ["train", "--help"],
     "wrong": ["train", "reward=varity"],
     "train": ["train", *ALL_AT_ONCE, "hydra.run.dir=run"],
@@ -79,6 +80,11 @@ def test_it_is_listed_with_its_distribution_and_what_it_asks_for(morning: dict[s
     assert {row["group"]: row["option"] for row in rows} == OPTIONS
     assert {row["version"] for row in rows} == {project["version"]}
     assert not [problem for problem in listed["problems"] if "atelier" in str(problem)]
+
+
+def test_each_is_certified(morning: dict[str, Said], folder: Path) -> None:
+    assert "certified. Options: 6." in morning["check"].out
+    assert json.loads((folder / "laws.json").read_text())["passed"] is True
 
 
 def test_help_and_the_error_for_a_wrong_name_know_it(morning: dict[str, Said]) -> None:

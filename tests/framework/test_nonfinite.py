@@ -85,7 +85,7 @@ def test_a_broken_column_is_named_where_something_is_learnt_from_it() -> None:
     prepared = exp.with_(**columns)
     assert guard().prepared(prepared, exp) is prepared
     columns["advantage"][3, 2] = INF
-    said = r"^training diverged: 'advantage' of row 4 of a rollout of 4 \(prompt 2\) is not finite at optimiser step"
+    said = r"^training diverged: 'advantage' of row 4 of a rollout of 4 \(prompt 2\) is not finite at opt"
     with pytest.raises(UserError, match=said):
         guard().prepared(prepared, exp)
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch.optim import lr_scheduler
 
 from feedtune.errors import UserError
-from feedtune.schedulers import constant, cosine, linear
+from feedtune.schedulers import UNFIT, constant, cosine, from_torch, linear
 
 
 def rates(make: Any, steps: int, **options: Any) -> list[float]:
@@ -73,3 +74,65 @@ def test_every_group_keeps_its_own_rate() -> None:
 def test_a_warmup_below_zero_is_refused() -> None:
     with pytest.raises(UserError, match=r"^scheduler\.warmup: expected at least 0, got -1$"):
         rates(constant, 3, warmup=-1)
+
+
+# Schedulers of torch
+
+NEEDED: dict[str, dict[str, Any]] = {
+    "StepLR": {"step_size": 2},
+    "MultiStepLR": {"milestones": [1, 3]},
+    "ExponentialLR": {"gamma": 0.9},
+    "CosineAnnealingWarmRestarts": {"T_0": 2},
+    "CyclicLR": {"base_lr": 0.1, "max_lr": 0.5, "cycle_momentum": False},
+    "OneCycleLR": {"max_lr": 0.5, "cycle_momentum": False},
+}
+"""Arguments without which a class cannot be built."""
+
+TORCHS = {
+    name
+    for name, kind in vars(lr_scheduler).items()
+    if isinstance(kind, type)
+    and issubclass(kind, lr_scheduler.LRScheduler)
+    and name.strip("_") != "LRScheduler"
+}
+
+
+@pytest.mark.parametrize("name", sorted(TORCHS))
+def test_every_scheduler_of_torch_moves_the_rate_or_says_why_not(name: str) -> None:
+    if name in UNFIT:
+        with pytest.raises(UserError, match=rf"^scheduler\.name: {name} cannot be used: it "):
+            from_torch(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]), 9, name=name)
+        return
+    found = rates(from_torch, 9, name=name, arguments=NEEDED.get(name, {}))
+    assert len(set(found)) > 1
+
+
+def test_torchs_own_length_is_that_of_the_run() -> None:
+    # Half a cosine over 4 steps: (1 + cos(pi k / 4)) / 2.
+    assert rates(from_torch, 4, name="CosineAnnealingLR") == pytest.approx(rates(cosine, 4))
+    assert rates(from_torch, 4, name="CosineAnnealingLR", arguments={"T_max": 2})[2] == pytest.approx(0.0)
+    # Three tenths of the steps up to max_lr, the rest down.
+    up = rates(from_torch, 10, name="OneCycleLR", arguments=NEEDED["OneCycleLR"])
+    assert up.index(max(up)) == 2
+    assert rates(from_torch, 5, name="StepLR", arguments={"step_size": 2, "gamma": 0.5}) == [
+        1,
+        1,
+        0.5,
+        0.5,
+        0.25,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"name": "StepLr"}, r"scheduler\.name: expected one of .* got 'StepLr'\. Did you mean 'StepLR'\?"),
+        (
+            {"name": "StepLR", "arguments": {"step": 1}},
+            r"scheduler\.arguments\.step: StepLR has no such argument\. Did you mean 'step_size'\?",
+        ),
+    ],
+)
+def test_what_torch_does_not_have(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=f"^{message}"):
+        rates(from_torch, 2, **given)

@@ -27,6 +27,7 @@ NAMES: list[tuple[str, str]] = [
     (r"loops/.*", r"loops otherwise"),
     (r"feedtune/ranks/\d+/loader/(\w+).*", r"loader \1"),
     (r"feedtune/ranks/\d+/rng/(\w+).*", r"rng \1"),
+    (r"feedtune/ranks/\d+/(stopwatch)/collected", r"\1 tokens"),
     (r"feedtune/ranks/\d+/(\w+).*", r"\1"),
     (r"callbacks/(\w+)[^/]*/(\w+).*", r"callback \1 \2"),
     (r"([^/]+).*", r"\1"),
@@ -89,6 +90,18 @@ def _other_numbers(value: Any) -> Any:
     return _other(value) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
+def _other_settings(value: Any) -> Any:
+    """Of an optimiser: its numbers. Its switches say which state there has to be."""
+    if isinstance(value, tuple):
+        return tuple(map(_other_settings, value))
+    return value / 2 if isinstance(value, float) else value
+
+
+def _other_version(value: str) -> str:
+    """Newer than all, so that Lightning takes the state as it is."""
+    return "999.0"
+
+
 def _other_torch_state(value: torch.Tensor) -> torch.Tensor:
     return torch.Generator().manual_seed(12345).get_state()
 
@@ -102,6 +115,8 @@ def _next_word(value: Any) -> Any:
 
 SPECIAL: dict[str, Callable[[Any], Any]] = {
     "loader buffer": _other_numbers,
+    "optimizer settings": _other_settings,
+    "pytorch-lightning_version": _other_version,
     "rng torch": _other_torch_state,
     "rng numpy": _next_word,
     "rng python": _next_word,

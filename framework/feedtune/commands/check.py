@@ -1,8 +1,8 @@
 """`feedtune check`: certify plugins against the laws of their kind.
 
-Each option is composed as `feedtune train` composes it, built, and tried: pads, batch splits, states, order of
-rows, NaN, seeds, saving, other number types, and whether every key of its YAML has an effect. The exit code is
-0 where every law holds, 1 where one is broken, 2 where the command is wrong.
+Each option is composed as `feedtune train` composes it, built, and tried: pads, batch splits, states, order
+of rows, NaN, seeds, saving, other number types, and whether every key of its YAML has an effect. The exit
+code is 0 where every law holds, 1 where one is broken, 2 where the command is wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from feedtune.errors import UserError, nearest, one_line
 
 if TYPE_CHECKING:
     from feedtune.contracts import Sample
-    from feedtune.testing.certify import Certificate
+    from feedtune.testing.certification import Certificate
 
 KINDS = ("backbone", "algorithm", "reward", "task", "collector", "buffer")
 """Groups whose options are certified."""
@@ -32,7 +32,7 @@ EXAMPLES = """examples:
   feedtune check reward=function reward.path=judge.py:score --samples samples.jsonl
   feedtune check algorithm=ppo buffer=replay --json laws.json
 
-A key that rightly changes nothing, such as a time limit, says why in its comment, which ends with [unseen]."""
+A key that rightly changes nothing, such as a time limit, says so in its comment, which ends with [unseen]."""
 
 Choice = tuple[str, str]
 
@@ -42,7 +42,9 @@ def main(arguments: Sequence[str]) -> int:
     given = _parser().read(arguments)
     overrides = [one for one in given.what if "=" in one and one.partition("=")[0] not in KINDS]
     adopt(overrides)
-    choices = [tuple(one.split("=", 1)) for one in given.what if one.partition("=")[0] in KINDS and "=" in one]
+    choices = [
+        tuple(one.split("=", 1)) for one in given.what if one.partition("=")[0] in KINDS and "=" in one
+    ]
     named = [one for one in given.what if "=" not in one]
     wanted = list(_choices(named, choices, overrides))
     samples = None if given.samples is None else read_samples(Path(given.samples))
@@ -72,7 +74,7 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--samples",
         metavar="FILE",
-        help="what rewards are tried on: JSON lines with `response`, `prompt` or `messages`, and further columns",
+        help="what rewards are tried on: JSON lines with `response`, `prompt` or `messages`, and columns",
     )
     parser.add_argument("--json", metavar="FILE", help="write the results there too")
     return parser
@@ -139,7 +141,7 @@ def _meant_for(group: str, overrides: Sequence[str]) -> list[str]:
 def _certify(
     group: str, option: str, overrides: Sequence[str], samples: Sequence[Sample] | None
 ) -> Certificate:
-    from feedtune.testing.certify import certify
+    from feedtune.testing.certification import certify
 
     return certify(group, option, overrides, samples)
 
@@ -164,7 +166,9 @@ def read_samples(file: Path) -> list[Sample]:
             said, messages = row["response"], row.get("messages") or ()
             found.append(Sample(str(row.get("prompt", "")), said, tuple(messages), columns))
     if len(found) < 2:
-        raise UserError(f"--samples {file}: expected at least 2 samples that score differently, got {len(found)}")
+        raise UserError(
+            f"--samples {file}: expected at least 2 samples that score differently, got {len(found)}"
+        )
     return found
 
 
@@ -174,7 +178,9 @@ def _row(line: str, where: str) -> Mapping[str, Any]:
     except ValueError as error:
         raise UserError(f"{where}: not JSON: {error}") from error
     if not isinstance(row, dict) or not isinstance(row.get("response"), str):
-        raise UserError(f"{where}: expected an object with a text `response`, such as {{'response': 'Hello!'}}")
+        raise UserError(
+            f"{where}: expected an object with a text `response`, such as {{'response': 'Hello!'}}"
+        )
     return row
 
 
@@ -187,7 +193,8 @@ def show(certificate: Certificate) -> None:
     console = Console(soft_wrap=False, highlight=False)
     version = f" {certificate.version}" if certificate.version else ""
     note = f"\n{certificate.note}" if certificate.note else ""
-    console.print(f"\n[bold]{escape(certificate.name)}[/]  {escape(certificate.target)}  ({certificate.distribution}{version}){note}")
+    origin = f"{escape(certificate.target)}  ({escape(certificate.distribution)}{version})"
+    console.print(f"\n[bold]{escape(certificate.name)}[/]  {origin}{note}")
     table = Table("law", "result", "seconds", box=None, pad_edge=False)
     table.columns[2].justify = "right"
     for result in certificate.results:
@@ -217,7 +224,7 @@ def _summary(certificates: Sequence[Certificate]) -> int:
     failed = [certificate.name for certificate in certificates if not certificate.passed]
     say = f"not certified: {', '.join(failed)}" if failed else "certified"
     print(
-        f"\n{say}. {len(certificates)} options, {len(laws)} laws: {len(laws) - broken - idle} passed, {broken} failed, "
+        f"\n{say}. Options: {len(certificates)}. Laws: {len(laws) - broken - idle} passed, {broken} failed, "
         f"{idle} not applicable"
     )
     return 1 if failed else 0

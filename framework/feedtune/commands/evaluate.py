@@ -10,16 +10,19 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from feedtune.commands.arguments import TRUST_HELP, Arguments
-from feedtune.commands.resume import saved_config
+from feedtune.commands.resume import changed, saved_config
 from feedtune.config.compose import compose_config
 from feedtune.config.discovery import options_of
 from feedtune.config.hydra_errors import explained
+from feedtune.config.local_plugins import adopt
 from feedtune.config.plugin_problems import warn
 from feedtune.config.saved import CONFIG, OVERRIDES, permitted, saved_overrides
 from feedtune.errors import UserError, nearest
@@ -66,6 +69,7 @@ def evaluate_run(
     Code that the folder itself names is run only with `trust`.
     """
     _check_used(overrides)
+    overrides = adopt(overrides)
     config, typed = _config(folder, overrides, trust)
     config = checked(config, folder, typed)
     tuned = load(folder, trust=trust)
@@ -109,7 +113,29 @@ def _config(folder: Path, overrides: Sequence[str], trust: bool) -> tuple[DictCo
     own = saved_overrides(folder / OVERRIDES, trust, overrides)
     warn()
     typed = [*_still_meant(own, overrides), *overrides]
+    if _primary(folder) != "train":  # of a config of the user's own the overrides are not all
+        return permitted(_exchanged(saved, overrides), folder / OVERRIDES, trust, overrides), typed
     return permitted(compose_config(typed), folder / OVERRIDES, trust, overrides), typed
+
+
+def _primary(folder: Path) -> str:
+    """The config that the run was composed from, by Hydra's `--config-name`."""
+    path = folder / ".hydra" / "hydra.yaml"
+    try:
+        return str(OmegaConf.select(OmegaConf.load(path), "hydra.job.config_name") or "train")
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException):  # moved without it, or damaged
+        return "train"
+
+
+def _exchanged(saved: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """A saved config with other options and values."""
+    with explained(overrides):
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    choices = [one for one in parsed if options_of(one.key_or_group)]
+    config, chosen = saved.copy(), compose_config([str(one.input_line) for one in choices])
+    for one in choices:
+        config[_group(one)] = chosen[_group(one)]
+    return changed(config, [str(one.input_line) for one in parsed if one not in choices])
 
 
 def _still_meant(own: Sequence[str], overrides: Sequence[str]) -> list[str]:

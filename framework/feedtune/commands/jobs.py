@@ -1,7 +1,7 @@
 """What Hydra runs for `feedtune train`: one job, or those of a sweep, in whichever process its launcher has.
 
-A job of a sweep that fails stops no other. What became of each is a line of `jobs.jsonl` in the sweep's folder,
-where jobs of other processes and machines write too; the command reads it when all have ended.
+A job of a sweep that fails stops no other. What became of each is a line of `jobs.jsonl` in the sweep's
+folder, where jobs of other processes and machines write too; the command reads it when all have ended.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from feedtune.cli import quieten
 from feedtune.config.hydra_errors import explain
 from feedtune.config.plugin_problems import refuse_choices
 from feedtune.config.secrets import redacted
@@ -26,7 +27,7 @@ from feedtune.config.sweeps import JOBS
 from feedtune.errors import UserError
 
 
-class JobsFailed(UserError):
+class FailedJobsError(UserError):
     """Jobs of a sweep that failed, a line each.
 
     Args:
@@ -58,6 +59,7 @@ class Job:
         from feedtune.commands.train import run
 
         sys.argv = list(self.command_line)
+        quieten()  # a process of its own, perhaps
         value = None
         error: Exception | None = None
         try:
@@ -142,10 +144,10 @@ def summary(jobs: Sequence[Mapping[str, Any]], folder: Path) -> str:
 
 
 def refuse_failed(jobs: Sequence[Mapping[str, Any]]) -> None:
-    """Raise `JobsFailed` if any has; one line each, with what it was given and its folder."""
+    """Raise `FailedJobsError` if any has; one line each, with what it was given and its folder."""
     failed = [job for job in jobs if job["error"] is not None]
     if not failed:
         return
     lines = dict.fromkeys(f"{job['job']} ({job['folder']}): {job['error']}" for job in failed)
     count = f"{len(failed)} of {len(jobs)} jobs of the sweep failed"
-    raise JobsFailed("\n".join([*lines, count]), code=2 if all(job["mendable"] for job in failed) else 1)
+    raise FailedJobsError("\n".join([*lines, count]), code=2 if all(job["mendable"] for job in failed) else 1)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from feedtune.checkpoints import listed
-from feedtune.commands import evaluate, resume, train
+from feedtune.commands import evaluate, export, report, resume, train
 from feedtune.commands.report import report_line
 from feedtune.config.compose import compose_config, to_plain
 from feedtune.config.local_plugins import adopt, quoted
@@ -22,10 +22,14 @@ from feedtune.config.saved import remember_code
 from feedtune.config.trust import trust
 from feedtune.config.types import fits, wrong_type
 from feedtune.errors import Interrupted, UserError, nearest
+from feedtune.runs.mistakes import further
 from feedtune.text.visible import plain
 
-STAGES = ("train", "evaluate")
+STAGES = ("train", "evaluate", "export", "report")
 """Commands that a stage can be."""
+
+MADE_BY_STAGES = ("backbone", "reward", "task")
+"""Parts that may read what an earlier stage writes: they are tried when their stage begins."""
 
 USAGE = """usage: feedtune pipeline [overrides]
 
@@ -36,6 +40,7 @@ stopped one goes on.
   dir=FOLDER             where to put the runs, or the folder of a pipeline to go on with
   stages.NAME.arguments  arguments of a stage, as its command takes them
   plugins_path=FOLDER    a folder of your own plugins, for the stages too
+  --dry-run              say what each stage would do, and what is wrong with any, and do nothing
   --trust                run code that the folders of a stopped pipeline name, beside what the stages say"""
 
 
@@ -44,8 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(USAGE)
         return 0
-    trusting = "--trust" in arguments
-    arguments = [argument for argument in arguments if argument != "--trust"]
+    trusting, dry = "--trust" in arguments, "--dry-run" in arguments
+    arguments = [argument for argument in arguments if argument not in ("--trust", "--dry-run")]
     flags = [argument for argument in arguments if argument.startswith("-")]
     if flags:
         raise UserError(f"unrecognized arguments: {' '.join(flags)}; see feedtune pipeline --help")
@@ -53,20 +58,25 @@ def main(arguments: Sequence[str]) -> int:
     warn()
     config = to_plain(compose_config(arguments, "pipeline"))
     _pass_on(config["plugins_path"], config["stages"])
-    for name, stage in config["stages"].items():
-        _check_stage(name, stage)
+    problems = [line for name, stage in config["stages"].items() for line in _problems_of(name, stage)]
+    if problems:
+        raise UserError("\n".join(problems))
     folder = Path(config["dir"])
+    if dry:
+        _say_what_would_be(config["stages"], folder)
+        return 0
     console = Console(stderr=True)
     began = time.perf_counter()
     for number, (name, stage) in enumerate(config["stages"].items(), 1):
         console.rule(Text(plain(f"{number}/{len(config['stages'])} {name}")))
-        line = plain(f"feedtune {stage['command']} {' '.join(stage['arguments'])}")
+        line = plain(f"feedtune {stage['command']} {' '.join(stage.get('arguments', []))}")
         console.print(line, style="dim", highlight=False, markup=False, emoji=False)
         with _all_go_on_with(arguments, folder):
             _run_stage(stage, folder / name, trusting)
     minutes = (time.perf_counter() - began) / 60
     trained = [folder / name for name, stage in config["stages"].items() if stage["command"] == "train"]
-    print(report_line(trained, folder / "report.html"))
+    if trained:
+        print(report_line(trained, folder / "report.html"))
     print(f"all stages: {minutes:.1f} minutes")
     return 0
 
@@ -92,30 +102,57 @@ def _pass_on(plugins_path: str | None, stages: Mapping[str, dict[str, Any]]) -> 
             stage["arguments"] = [f"plugins_path={quoted(plugins_path)}", *stage.get("arguments", [])]
 
 
-def _check_stage(name: str, stage: Mapping[str, Any]) -> None:
-    """Refuse what the last stage gets wrong before the first has run."""
+def _problems_of(name: str, stage: Mapping[str, Any]) -> list[str]:
+    """What the last stage gets wrong is told before the first has run."""
     command, arguments = stage.get("command"), stage.get("arguments", [])
     if command not in STAGES:
         known = f"expected one of {', '.join(STAGES)}, got {command!r}.{nearest(str(command), STAGES)}"
-        raise UserError(f"stages.{name}.command: {known}")
+        return [f"stages.{name}.command: {known}"]
     if not fits(arguments, list[str]):
-        raise UserError(wrong_type(f"stages.{name}.arguments", arguments, list[str]))
+        return [wrong_type(f"stages.{name}.arguments", arguments, list[str])]
+    if command != "train":
+        return []
     try:
-        if command == "train":
-            own = compose_config(arguments)
-            trust(to_plain(own.trust))  # what the stages name is the user's own, also where one goes on
-            remember_code(own)
+        own = compose_config(arguments)
+        trust(to_plain(own.trust))  # what the stages name is the user's own, also where one goes on
+        remember_code(own)
+        found = further(own, without=MADE_BY_STAGES)
     except UserError as error:
-        raise UserError(f"stages.{name}: {error}") from error
+        found = str(error).splitlines()
+    return [f"stages.{name}: {line}" for line in found]
+
+
+def _say_what_would_be(stages: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+    """For --dry-run: each stage's command, and whether it is done, goes on or begins."""
+    for name, stage in stages.items():
+        state = _state(stage, folder / name)
+        line = shlex.join(["feedtune", stage["command"], *stage.get("arguments", [])])
+        print(plain(f"{name} ({state}): {line}"))
+
+
+def _state(stage: Mapping[str, Any], folder: Path) -> str:
+    arguments = stage.get("arguments", [])
+    if stage["command"] == "export":
+        return "complete" if len(arguments) > 1 and any(Path(arguments[1]).glob("*")) else "to do"
+    if stage["command"] != "train":
+        return "to do"
+    if (folder / "export" / "feedtune.json").is_file():
+        return "complete"
+    return "goes on" if listed(folder) else "to do"
 
 
 def _run_stage(stage: Mapping[str, Any], folder: Path, trusting: bool) -> None:
     flags = ["--trust"] if trusting else []
-    if stage["command"] == "evaluate":
-        evaluate.main([*stage["arguments"], *flags])
-    elif (folder / "export" / "feedtune.json").is_file():
-        print(f"{folder}: complete already")
-    elif listed(folder):
+    command, arguments, state = stage["command"], stage.get("arguments", []), _state(stage, folder)
+    if state == "complete":
+        print(f"{arguments[1] if command == 'export' else folder}: complete already")
+    elif state == "goes on":
         resume.main([str(folder), *flags])
+    elif command == "train":
+        train.main([*arguments, f"hydra.run.dir={quoted(folder)}", "report=false"])
+    elif command == "evaluate":
+        evaluate.main([*arguments, *flags])
+    elif command == "export":
+        export.main([*arguments, *flags])
     else:
-        train.main([*stage["arguments"], f"hydra.run.dir={quoted(folder)}", "report=false"])
+        report.main(arguments)

@@ -5,7 +5,7 @@ What is printed begins with a defaults list that brings Hydra's own settings of 
     feedtune train [overrides] --cfg job --resolve > my.yaml
     feedtune train --config-dir . --config-name my
 
-runs what the overrides alone would have run. Only the run folder is known no sooner than a run begins: where a
+runs what the overrides alone would have run. Only the run folder is not known before a run begins: where a
 value is taken from it, `${run_dir}` stays.
 """
 
@@ -15,6 +15,7 @@ import io
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from itertools import pairwise
 
 import hydra
 
@@ -22,8 +23,8 @@ from feedtune.config.discovery import own_conf
 from feedtune.config.hydra_errors import explained
 
 HEADER = """\
-# feedtune train --config-dir FOLDER --config-name NAME: runs this file, FOLDER/NAME.yaml. Values can be overridden, but
-# options no more chosen (such as backbone=gru): they are written out.
+# feedtune train --config-dir FOLDER --config-name NAME: runs this file, FOLDER/NAME.yaml. Values can be
+# overridden; options (such as backbone=gru) not any more, since they are written out.
 defaults:
   - hydra_settings
   - _self_
@@ -36,7 +37,7 @@ def is_asked(flags: Sequence[str]) -> bool:
     """Whether the whole config of a job is to be printed."""
     words = [part for flag in flags for part in flag.split("=", 1)]
     whole = not {"--package", "-p"} & set(words)
-    return whole and any(pair in (("--cfg", "job"), ("-c", "job")) for pair in zip(words, words[1:], strict=False))
+    return whole and any(flag in ("--cfg", "-c") and what == "job" for flag, what in pairwise(words))
 
 
 def main(flags: Sequence[str], overrides: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ def main(argv: Sequence[str]) -> int:
     """Write the report and print where it is."""
     parser = argparse.ArgumentParser(
         prog="feedtune report",
-        description="Write one HTML page about a run, or several side by side: numbers, curves, settings, samples.",
+        description="Write one HTML page about a run, or several: numbers, curves, settings, samples.",
     )
     parser.add_argument("folders", metavar="DIR", nargs="+", type=Path, help="run folder")
     parser.add_argument(

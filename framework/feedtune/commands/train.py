@@ -13,10 +13,10 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from feedtune.commands import printing
-from feedtune.commands.jobs import Job, JobsFailed, ended_jobs, refuse_failed, summary
+from feedtune.commands.jobs import FailedJobsError, Job, ended_jobs, refuse_failed, summary
 from feedtune.config import hydra_setup, sweeps
 from feedtune.config.discovery import own_conf
-from feedtune.config.hydra_errors import explained
+from feedtune.config.hydra_errors import ComposeError, explained
 from feedtune.config.hydra_section import check_flags, check_hydra_section
 from feedtune.config.local_plugins import adopt
 from feedtune.config.plugin_problems import warn
@@ -46,13 +46,17 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with explained(overrides):
             hydra.main(version_base="1.3", config_path=str(own_conf()), config_name="train")(job)()
+    except ComposeError as error:
+        from feedtune.runs.mistakes import of_the_rest
+
+        raise UserError("\n".join([str(error), *of_the_rest(error.left)])) from error
     except Exception as error:  # a sweeper that has found no job complete
         _tell_of_jobs(error)
         raise
     finally:
         sys.argv = given
-    for error in job.errors:
-        raise error
+    if job.errors:
+        raise job.errors[0]
     _tell_of_jobs()
     return 0
 
@@ -65,7 +69,7 @@ def _tell_of_jobs(error: Exception | None = None) -> None:
         print(summary(jobs, folder))
         try:
             refuse_failed(jobs)
-        except JobsFailed as failed:
+        except FailedJobsError as failed:
             raise failed from error
 
 

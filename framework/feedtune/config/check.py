@@ -36,8 +36,12 @@ def check(config: DictConfig, schema: Mapping[str, Any], groups: Sequence[str]) 
         if name in plain:
             problems += _value_problems(plain[name], annotation, name)
     for key, node in targets_in(plain):
-        target = resolve(node["_target_"], f"{key}._target_")
-        problems += _signature_problems(target, node, key)
+        try:
+            target = resolve(node["_target_"], f"{key}._target_")
+        except UserError as error:
+            problems.append(str(error))
+        else:
+            problems += _signature_problems(target, node, key)
     if problems:
         raise UserError("\n".join(problems))
 

@@ -12,7 +12,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from feedtune.config.discovery import OPTIONAL, options_of
+from feedtune.config.discovery import OPTIONAL, options_of, providers
 from feedtune.config.hydra_setup import composed
 from feedtune.config.plugin_problems import problems, refuse_choices
 from feedtune.errors import UserError, missing_extra, nearest, one_line
@@ -26,6 +26,9 @@ EXTRAS = {
 }
 """Options of Hydra's that a package of an extra brings."""
 
+COMPOSING = (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError)
+"""What Hydra and OmegaConf raise about a user's overrides."""
+
 
 @contextmanager
 def explained(overrides: Sequence[str], config_name: str = "train") -> Iterator[None]:
@@ -37,12 +40,63 @@ def explained(overrides: Sequence[str], config_name: str = "train") -> Iterator[
     """
     try:
         yield
-    except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
-        raise UserError(explain(error, overrides, config_name)) from error
+    except COMPOSING as error:
+        raise _all(error, overrides, config_name) from error
     except ValueError as error:
         if not str(error).startswith(_NO_OPTION):
             raise
         raise UserError(explain(error, overrides, config_name)) from error
+
+
+class ComposeError(UserError):
+    """Overrides that cannot be composed, a line each; `left` are those that can."""
+
+    def __init__(self, message: str, left: Sequence[str]) -> None:
+        super().__init__(message)
+        self.left = left
+
+
+def _all(error: Exception, overrides: Sequence[str], config_name: str) -> ComposeError:
+    """Hydra stops at the first override that it cannot place: the others are composed without it."""
+    lines, left = [explain(error, overrides, config_name)], list(overrides)
+    found: Exception | None = error
+    while found is not None:
+        wrong = _named_in(found, left)
+        left = [one for one in left if one not in wrong]
+        if not wrong:
+            return ComposeError("\n".join(lines), [])
+        found = None
+        try:
+            composed([one for one in left if not _is_swept(one)], config_name)
+        except COMPOSING as another:
+            found = another
+            lines.append(explain(another, left, config_name))
+    return ComposeError("\n".join(lines), left)
+
+
+def _named_in(error: Exception, overrides: Sequence[str]) -> list[str]:
+    """The overrides that an error is about."""
+    if isinstance(error, OverrideParseException):
+        return [one for one in overrides if one == error.override]
+    names = {*re.findall(r"'([^']+)'", str(error)), getattr(error, "full_key", None)}
+    missing = getattr(error, "missing_cfg_file", None) or ""
+    names |= {missing.rpartition("/")[0]}
+    return [one for one in overrides if {one, *_keys_of(one)} & names]
+
+
+def _keys_of(override: str) -> set[str]:
+    try:
+        one = OverridesParser.create().parse_override(override)
+    except HydraException:
+        return set()
+    return {one.key_or_group, one.get_key_element()}
+
+
+def _is_swept(override: str) -> bool:
+    try:
+        return bool(OverridesParser.create().parse_override(override).is_sweep_override())
+    except HydraException:
+        return False
 
 
 def explain(error: Exception, overrides: Sequence[str] = (), config_name: str = "train") -> str:
@@ -58,6 +112,14 @@ def explain(error: Exception, overrides: Sequence[str] = (), config_name: str = 
         return _no_such_option(group, wrong, error.options)
     if text.startswith(_NO_OPTION):
         return _no_option(overrides)
+    if text.startswith("BasicSweeper does not support sweep type"):
+        return (
+            "a grid takes its values from a list, as in optimizer.lr=1e-4,1e-3; interval(...) is for "
+            "hparams_search=optuna"
+        )
+    lost = re.match(r"Override (.+) looks like a config group override, but config group '([^']+)'", text)
+    if lost:
+        return _no_such_group(lost[1], lost[2])
     ambiguous = re.match(r"Ambiguous value for argument '([^']+)'", text)
     if ambiguous:
         key, _, values = ambiguous[1].partition("=")
@@ -101,6 +163,14 @@ def _no_such_option(group: str, wrong: str, options: Sequence[str]) -> str:
         return str(missing_extra(EXTRAS[group, wrong], "sweeps", f"{group}={wrong}"))
     hint = nearest(wrong, options)
     return f"{group}={wrong}: there is no such option.{hint} Options of '{group}': {', '.join(options)}"
+
+
+def _no_such_group(override: str, wrong: str) -> str:
+    top = wrong.partition("/")[0]
+    if top != wrong and options_of(top):  # +reward/source@reward.sources.len=length
+        return f"{override}: expected an option of '{top}', as in {override.replace(wrong, top, 1)}"
+    groups = sorted({group for provider in providers() for group, _ in provider.options()})
+    return f"{override}: there is no group '{wrong}'.{nearest(wrong, groups)} Groups: {', '.join(groups)}"
 
 
 def _no_option(overrides: Sequence[str]) -> str:

@@ -93,7 +93,7 @@ def _shadowed() -> Iterator[Problem]:
         if first.own:
             for other in others:
                 what = f"{names}: feedtune has an option of this name, and that is the one that is chosen"
-                remedy = f"another name is needed ({other.remedy})"
+                remedy = "give it another name" if other.folder else other.remedy
                 yield Problem(other, what, remedy, tuple(options), blocks=False)
         else:
             rivals = " and ".join(other.title for other in others)

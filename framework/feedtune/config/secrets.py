@@ -52,6 +52,9 @@ W&B; tokens of the JWT kind; private keys; `user:password` in a URL."""
 VARIABLE = re.compile(r"(?:TOKEN|KEY|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)$", re.IGNORECASE)
 """How environment variables that hold a secret end."""
 
+REPEATED = ("hydra.overrides.", "hydra.job.override_dirname")
+"""Where Hydra keeps the command line, each override of which has a key of its own."""
+
 LONG_ENOUGH = 12
 """Characters from which on the value of a variable cannot stand in a config by chance."""
 
@@ -89,9 +92,16 @@ def refuse_secrets(values: Any, lines: Sequence[str] = ()) -> None:
     """
     known = secrets_of_environment()
     found = [*_found(values, "", known), *_in_lines(lines, known)]
-    problems = dict.fromkeys(f"{redacted(key)}: {_advice(reason)}" for key, reason in found)
+    problems = dict.fromkeys(f"{redacted(key)}: {_advice(reason)}" for key, reason in _once(found))
     if problems:
         raise UserError("\n".join(problems))
+
+
+def _once(found: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Without what Hydra repeats under keys of its own, and without a list beside the entry that is meant."""
+    own = [one for one in found if not one[0].startswith(REPEATED)] or found
+    keys = [key for key, _ in own]
+    return [one for one in own if not any(key.startswith((f"{one[0]}.", f"{one[0]}[")) for key in keys)]
 
 
 def _advice(reason: str) -> str:

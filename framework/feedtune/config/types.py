@@ -11,6 +11,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from feedtune.errors import nearest
 
+ALIASES = {"nan": "nonfinite", "inf": "nonfinite"}
+"""What a choice may be taken for, although the words are not alike: as YAML has it, these are numbers."""
+
 NAMES = {
     float: "a number",
     int: "a whole number",
@@ -95,9 +98,27 @@ def wrong_type(key: str, value: Any, annotation: Any) -> str:
     """
     choices = _choices(annotation)
     if choices:
-        return f"{key}: expected one of {', '.join(choices)}, got {value!r}.{nearest(str(value), choices)}"
+        word = str(value)
+        hint = nearest(ALIASES.get(word, word), choices)
+        return f"{key}: expected one of {', '.join(choices)}, got {value!r}.{hint}"
     hint = "; a mapping needs a _target_" if isinstance(value, dict) and not fits({}, annotation) else ""
-    return f"{key}: expected {type_name(annotation)}, got {value!r}{hint}"
+    return f"{key}: expected {type_name(annotation)}, got {value!r}{hint or _quoting(key, value, annotation)}"
+
+
+def _quoting(key: str, value: Any, annotation: Any) -> str:
+    """How to say that text is meant, where only that would fit.
+
+    >>> print(_quoting("reward.words", [1, "a"], list[str]))
+    ; if text is meant, quote it: 'reward.words=["1", "a"]'
+    """
+    entries = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, str | int | float) for one in entries):
+        return ""
+    texts = [str(one).lower() if isinstance(one, bool) else str(one) for one in entries]
+    if isinstance(value, str) or not fits(texts if isinstance(value, list) else texts[0], annotation):
+        return ""
+    quoted = ", ".join(f'"{one}"' for one in texts)
+    return f"; if text is meant, quote it: '{key}={f'[{quoted}]' if isinstance(value, list) else quoted}'"
 
 
 def _choices(annotation: Any) -> list[str]:

@@ -27,6 +27,7 @@ from feedtune.module import TuningModule
 from feedtune.nonfinite import OnNonFinite
 from feedtune.rewards import RewardCalls, call_metrics, guarded
 from feedtune.runs.export import load_backbone, load_heads
+from feedtune.runs.objective import check_measured
 from feedtune.runs.starting_point import check_fits, choose_parts, export_named
 from feedtune.text.codec import Codec
 from feedtune.text.spelling import Spelling
@@ -37,6 +38,7 @@ TOP_LEVEL: Mapping[str, Any] = {
     "init_from": str | None,
     "run_dir": str | None,
     "parameter_groups": Mapping[str, Mapping[str, Any]] | None,
+    "overfit_rows": int | None,
     "optimized_metric": str | None,
     "trust": list[str],
     "plugins_path": str | None,
@@ -118,9 +120,29 @@ def checked(config: DictConfig, folder: Path, typed: Sequence[str] = ()) -> Dict
     check(config, TOP_LEVEL, GROUPS)
     refuse_secrets(to_plain(config))
     remember_code(config)
+    check_seed(config)
+    check_together(config)
+    return choose_parts(config, typed)
+
+
+def check_seed(config: DictConfig) -> None:
+    """Refuse a seed that generators do not take."""
     if not 0 <= config.seed < SEEDS:
         raise UserError(f"seed: expected a whole number from 0 to {SEEDS - 1}, got {config.seed}")
-    return choose_parts(config, typed)
+
+
+def check_together(config: DictConfig) -> None:
+    """Refuse values that are right alone and cannot be meant together, as far as they tell without data."""
+    check_measured(config)
+    if config.overfit_rows is not None and config.overfit_rows < 1:
+        raise UserError(f"overfit_rows: expected at least 1, or null for all, got {config.overfit_rows}")
+    longest = OmegaConf.select(config, "collector.max_new_tokens")
+    context = OmegaConf.select(config, "backbone.context_length")
+    if isinstance(longest, int) and isinstance(context, int) and longest >= context and not config.init_from:
+        raise UserError(
+            f"collector.max_new_tokens: {longest} leaves no room for a prompt in "
+            f"backbone.context_length={context}"
+        )
 
 
 def assemble(config: DictConfig, codec: Codec | None = None) -> Assembly:
@@ -148,7 +170,7 @@ def assemble(config: DictConfig, codec: Codec | None = None) -> Assembly:
         make_backbone=_backbone_maker(config, codec, export),
         collector=collector,
         buffer=build(config.buffer, "buffer"),
-        rows=rows,
+        rows=rows[: config.overfit_rows],
         optimizer=build(config.optimizer, "optimizer"),
         scheduler=build(config.scheduler, "scheduler"),
         parameter_groups=to_plain(config.parameter_groups) or {},

@@ -42,10 +42,11 @@ def check_length(trainer: Mapping[str, Any], checkpoint: Path) -> None:
     within = not manifest["ends_epoch"]
     problems = []
     if _is_below(trainer.get("max_epochs"), epochs + within):
-        done = f"{epochs} whole epochs and a part of the next" if within else f"{epochs} epochs"
-        problems.append(_too_short("max_epochs", trainer["max_epochs"], done, epochs + within))
+        done = _counted(epochs, "epoch") + (" and a part of the next" if within else "")
+        problems.append(_too_short("max_epochs", trainer["max_epochs"], epochs + within, done))
     if _is_below(trainer.get("max_steps"), steps):
-        problems.append(_too_short("max_steps", trainer["max_steps"], f"{steps} optimiser steps", steps))
+        done = _counted(steps, "optimiser step")
+        problems.append(_too_short("max_steps", trainer["max_steps"], steps, done))
     if problems:
         raise UserError("\n".join(problems))
 
@@ -54,7 +55,11 @@ def _is_below(limit: int | None, done: int) -> bool:
     return limit is not None and limit != -1 and limit < done
 
 
-def _too_short(name: str, value: int, done: str, least: int) -> str:
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number != 1 else ''}"
+
+
+def _too_short(name: str, value: int, least: int, done: str) -> str:
     return (
         f"trainer.{name}: expected at least {least}, or -1 for no such limit, got {value}: "
         f"the run has done {done} already"

@@ -13,7 +13,7 @@ from feedtune.errors import UserError, nearest
 KEY = "optimized_metric"
 
 DEFAULT = "rollout/reward"
-"""What conf/train.yaml has; an algorithm without a reward has no such metric, and nobody may have asked for it."""
+"""What conf/train.yaml has. Algorithms without a reward have no such metric, and nobody has asked for it."""
 
 
 def check_measured(config: DictConfig) -> None:
@@ -25,8 +25,8 @@ def check_measured(config: DictConfig) -> None:
     name = config.get(KEY)
     if name and name.startswith("eval/") and config.evaluation.every is None:
         raise UserError(
-            f"{KEY}: {name} is measured while training only with evaluation.every=..., the epochs between two "
-            "evaluations"
+            f"{KEY}: {name} is measured while training only with evaluation.every=..., the epochs "
+            "between two evaluations"
         )
 
 
@@ -44,10 +44,9 @@ def value_of(name: str | None, metrics: Mapping[str, float], folder: Path, wante
 
     >>> value_of("loss/policy", {"loss/policy": 0.5}, Path("runs/a"), wanted=False)
     0.5
-    >>> value_of("loss/polcy", {"loss/policy": 0.5}, Path("runs/a"), wanted=False)
+    >>> value_of("loss/polcy", {"loss/policy": 0.5}, Path("runs/a"), wanted=False)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    feedtune.errors.UserError: optimized_metric: the run has no 'loss/polcy'. Did you mean 'loss/policy'? It has: \
-loss/policy. The run itself is complete: runs/a
+    feedtune.errors.UserError: optimized_metric: the run has no 'loss/polcy'. Did you mean 'loss/policy'? ...
     """
     if name is None:
         if wanted:

@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -29,6 +30,7 @@ from feedtune.runs.assembly import Assembly, assemble, checked
 from feedtune.runs.continuing import check_length, codec_of, introduce, record_config
 from feedtune.runs.export import save
 from feedtune.runs.failures import recorded
+from feedtune.runs.mistakes import all_at_once
 from feedtune.runs.shortage import memory_in_words
 from feedtune.runs.signals import StopAtStep, end_children_at_exit, stoppable
 from feedtune.tracking.telling import TellWandb, tracked
@@ -58,15 +60,17 @@ def train(
 def _train(
     config: DictConfig, folder: Path, checkpoint: Path | None, typed: Sequence[str], force: bool
 ) -> dict[str, float]:
-    given, config = config, checked(config, folder, typed)
-    _check_trainer(config.trainer)
-    if checkpoint:
-        check_length(config.trainer, checkpoint)
-    codec = codec_of(checkpoint) if checkpoint else None
-    waiting = Console(stderr=True).status("reading the task, building the model")
-    with waiting, memory_in_words(config, lambda: "while the model was built"):
-        parts = assemble(config, codec)
-    trainer = _trainer(config, parts, folder)
+    given = config
+    with all_at_once(given):
+        config = checked(given, folder, typed)
+        check_trainer(config.trainer)
+        if checkpoint:
+            check_length(config.trainer, checkpoint)
+        codec = codec_of(checkpoint) if checkpoint else None
+        waiting = Console(stderr=True).status("reading the task, building the model")
+        with waiting, memory_in_words(config, lambda: "while the model was built"):
+            parts = assemble(config, codec)
+        trainer = _trainer(config, parts, folder)
     writes = trainer.is_global_zero and not _is_rehearsal(trainer)
     if writes:
         introduce(_saver_of(trainer), config, parts, trainer.world_size, checkpoint, force)
@@ -76,7 +80,8 @@ def _train(
         else:
             _record_parts(config, folder)
     with tracked(trainer, config, folder):
-        with memory_in_words(config, lambda: parts.module.place):
+        shortage = memory_in_words(config, lambda: parts.module.place)
+        with shortage, all_at_once(config, until=lambda: parts.module.collecting):
             _fit(trainer, parts.module, checkpoint)
         parts.module.check_weights()
         if config.profile and parts.module.stopwatch.laps and trainer.is_global_zero:
@@ -92,7 +97,11 @@ def _fit(trainer: lightning.Trainer, module: TuningModule, checkpoint: Path | No
     except Interrupted:
         end_children_at_exit(trainer)
         raise
+    except MisconfigurationException as error:  # what Lightning's own callbacks cannot do in this run
+        raise UserError(f"callbacks, or trainer: {one_line(error)}") from error
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        if isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned on metric"):
+            raise UserError(f"callbacks: {one_line(error)}") from error
         if not module.restoring:
             raise
         said = shorten(one_line(error), 200)
@@ -129,7 +138,7 @@ def _record_parts(config: DictConfig, folder: Path) -> None:
         replace_file(path, OmegaConf.to_yaml(saved))
 
 
-def _check_trainer(config: DictConfig) -> None:
+def check_trainer(config: DictConfig) -> None:
     """Refuse at once what Lightning would refuse late, or take for a run that has nothing to do."""
     for name, endless in {"max_epochs": "trainer.max_steps or max_time", "max_steps": "max_epochs"}.items():
         if config.get(name) == 0:
@@ -137,6 +146,12 @@ def _check_trainer(config: DictConfig) -> None:
                 f"trainer.{name}: expected at least 1, or -1 for as long as {endless} allows, got 0: "
                 "nothing would be trained"
             )
+    if config.get("precision") in ("bf16-true", "16-true"):
+        mixed = config.precision.replace("true", "mixed")
+        raise UserError(
+            f"trainer.precision={config.precision}: weights, and what an algorithm counts from rollout to "
+            f"rollout, would be rounded to 16 bits; {mixed} computes in 16 bits and keeps them in 32"
+        )
     if config.get("accelerator") in ("gpu", "cuda") and not torch.cuda.is_available():
         raise UserError(
             f"trainer.accelerator={config.accelerator} (as trainer=gpu has it): no GPU is to be seen here; "

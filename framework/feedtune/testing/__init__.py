@@ -1,4 +1,4 @@
-"""Laws for the authors of plugins: one suite a kind, to subclass in a test module or to run by `feedtune check`.
+"""Laws for authors of plugins: one suite a kind, to subclass in a test module or to run by `feedtune check`.
 
     from feedtune.testing import RewardSuite
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from feedtune.testing.algorithms import AlgorithmSuite
     from feedtune.testing.backbones import AdapterSuite, BackboneSuite
     from feedtune.testing.buffers import BufferSuite
-    from feedtune.testing.certify import Certificate, certify
+    from feedtune.testing.certification import Certificate, certify
     from feedtune.testing.collectors import CollectorSuite
     from feedtune.testing.rewards import RewardSuite, check_reward_source
     from feedtune.testing.suite import Suite
@@ -33,12 +33,12 @@ _HOMES = {
     "AlgorithmSuite": "algorithms",
     "BackboneSuite": "backbones",
     "BufferSuite": "buffers",
-    "Certificate": "certify",
+    "Certificate": "certification",
     "CollectorSuite": "collectors",
     "RewardSuite": "rewards",
     "Suite": "suite",
     "TaskSuite": "tasks",
-    "certify": "certify",
+    "certify": "certification",
     "check_reward_source": "rewards",
 }
 

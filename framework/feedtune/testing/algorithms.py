@@ -19,12 +19,12 @@ import itertools
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.testing import assert_close
 
 from feedtune.completion import complete
@@ -33,38 +33,16 @@ from feedtune.errors import UserError
 from feedtune.experience import Experience, place_scores
 from feedtune.policy import Policy
 from feedtune.references import FrozenCopy
-from feedtune.testing.rollouts import random_rollout, right_aligned, short_and_good
+from feedtune.testing.rollouts import (
+    in_float32,
+    nan_at_pads,
+    random_rollout,
+    right_aligned,
+    short_and_good,
+)
+from feedtune.testing.stages import Outcome, Stage, all_equal, equal, nudge
 from feedtune.testing.suite import Suite, require, untouched_randomness
 from feedtune.testing.tiny import VOCABULARY, Louder, TinyBackbone
-
-
-@dataclass
-class Stage:
-    """An algorithm with its policy and reference, all with random weights, before a rollout."""
-
-    algorithm: Algorithm
-    policy: Policy
-    reference: FrozenCopy
-
-
-@dataclass
-class Outcome:
-    """What an algorithm makes of a rollout."""
-
-    loss: Tensor
-    gradients: dict[str, Tensor]
-    metrics: dict[str, float]
-    state: dict[str, Tensor]
-
-
-def nudge(module: nn.Module, seed: int, size: float) -> None:
-    """Move every trainable weight by a random amount: a step that nobody asked for."""
-    random = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in module.parameters():
-            if weight.requires_grad:
-                noise = torch.randn(weight.shape, generator=random, dtype=torch.float64)  # alike in all types
-                weight.add_((size * noise).to(weight.device, weight.dtype))
 
 
 class AlgorithmSuite(Suite):
@@ -96,7 +74,7 @@ class AlgorithmSuite(Suite):
 
     @classmethod
     def fitted(cls) -> tuple[type[Suite], str]:
-        """Pairs are what an algorithm compares that refuses groups of four; others show whether they compare."""
+        """What refuses groups of four compares pairs; others show whether they compare rows."""
         try:
             cls().outcome(cls().rollout())
         except UserError:
@@ -116,7 +94,9 @@ class AlgorithmSuite(Suite):
         stage, found = self.stage(make=lambda: made), list[Any]()
         found.append(sorted(made.needs()))
         for seed in range(2):
-            lengths = [(3, 1, 28, 6)[number % 4] for number in range(2 * self.group_size)]  # one near a usual limit
+            lengths = [
+                (3, 1, 28, 6)[number % 4] for number in range(2 * self.group_size)
+            ]  # one near a usual limit
             exp = random_rollout(seed, 2, self.group_size, lengths)
             found.append(self.outcome(exp, stage))
             made.after_step(stage.policy)
@@ -212,18 +192,18 @@ class AlgorithmSuite(Suite):
         exp = self.rollout()
         exact = self.outcome(exp)
         for dtype, within in ((torch.float32, 1e-3), (torch.bfloat16, None)):
-            found = self.outcome(_in_float32(exp), self.stage(dtype=dtype))
+            found = self.outcome(in_float32(exp), self.stage(dtype=dtype))
             sound = all(bool(g.isfinite().all()) for g in found.gradients.values())
             require(sound and bool(found.loss.isfinite()), f"in {dtype} the loss or a gradient is not finite")
             if within is not None:
-                _equal(found.loss.double(), exact.loss, within, f"{dtype}: loss")
+                equal(found.loss.double(), exact.loss, within, f"{dtype}: loss")
 
     def test_it_works_on_a_gpu(self) -> None:
         if not torch.cuda.is_available():
             return self.inapplicable("there is no CUDA device here")
         exp = self.rollout()
         found, exact = self.outcome(exp.to("cuda"), self.stage(device="cuda")), self.outcome(exp)
-        _equal(found.loss.cpu(), exact.loss, 1e-6, "on a GPU: loss")
+        equal(found.loss.cpu(), exact.loss, 1e-6, "on a GPU: loss")
         return None
 
     def test_it_learns_from_a_rollout(self) -> None:
@@ -242,7 +222,7 @@ class AlgorithmSuite(Suite):
                 self.same(self.outcome(dirty), expected, what)
 
     def test_nan_at_a_pad_leaves_no_trace(self) -> None:
-        """Log-probabilities, values and whatever else is kept for each token may hold NaN where there is none."""
+        """Log-probabilities, values and what else is kept for each token may hold NaN where there is none."""
         for exp in self.rollouts():
             stage, wide = self.stage(), exp.padded(1, 2)
             expected = self.outcome(wide)
@@ -346,7 +326,7 @@ class AlgorithmSuite(Suite):
                     hidden, _ = stage.policy(exp.tokens, exp.mask)
                     acting.append(stage.policy.action_logits(hidden).log_softmax(-1))
             self.same(outcomes[1], outcomes[0], "temperature 2.5")
-            _equal(acting[1], acting[0], self.tolerance, "temperature 2.5: acting")
+            equal(acting[1], acting[0], self.tolerance, "temperature 2.5: acting")
 
     def test_needs_are_all_that_it_reads(self) -> None:
         """What it does not ask for may be missing; "greedy" among it."""
@@ -394,55 +374,13 @@ class AlgorithmSuite(Suite):
     ) -> None:
         """Loss, gradients, metrics and state are equal."""
         within = self.tolerance if tolerance is None else tolerance
-        _equal(found.loss, expected.loss, within, f"{what}: loss")
-        _all_equal(found.gradients, expected.gradients, within, f"{what}: gradient")
-        _all_equal(found.state, expected.state, within, f"{what}: state")
+        equal(found.loss, expected.loss, within, f"{what}: loss")
+        all_equal(found.gradients, expected.gradients, within, f"{what}: gradient")
+        all_equal(found.state, expected.state, within, f"{what}: state")
         if metrics:
             # Some are means that were taken in float32.
             numbers, wanted = (
                 {name: torch.tensor(number) for name, number in each.metrics.items()}
                 for each in (found, expected)
             )
-            _all_equal(numbers, wanted, 1e-5, f"{what}: metric")
-
-
-def nan_at_pads(exp: Experience) -> Experience:
-    """The same with NaN at the pads of everything that is kept for each token, but for the reward, which is 0 there.
-
-    >>> from feedtune.experience import from_rows
-    >>> exp = from_rows([[5, 6, 7], [5, 6]], [[0, 1, 1], [0, 1]]).with_(value=torch.zeros(2, 3))
-    >>> nan_at_pads(exp).extra["value"]
-    tensor([[0., 0., 0.],
-            [0., 0., nan]])
-    """
-
-    def spoilt(name: str, value: Tensor) -> Tensor:
-        per_token = value.shape == exp.mask.shape and value.is_floating_point() and name != "reward"
-        return torch.where(exp.mask, value, math.nan) if per_token else value
-
-    logps = {
-        name: None if value is None else spoilt(name, value)
-        for name in ("sampler_logp", "old_logp", "ref_logp")
-        for value in (getattr(exp, name),)
-    }
-    extra = {name: spoilt(name, value) for name, value in exp.extra.items()}
-    return replace(exp, **logps, extra=extra)
-
-
-def _in_float32(exp: Experience) -> Experience:
-    """As collectors give it: numbers in float32."""
-    extra = {name: value.float() if value.is_floating_point() else value for name, value in exp.extra.items()}
-    return replace(exp, reward=exp.reward.float(), extra=extra)
-
-
-def _all_equal(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], within: float, what: str) -> None:
-    assert found.keys() == expected.keys(), f"{what}: {sorted(found)} and {sorted(expected)}"
-    for name, value in expected.items():
-        _equal(found[name], value, within, f"{what} {name}")
-
-
-def _equal(found: Tensor, expected: Tensor, within: float, what: str) -> None:
-    def say(difference: str) -> str:
-        return f"{what}: {difference}"
-
-    assert_close(found, expected, atol=within, rtol=within, equal_nan=True, msg=say)
+            all_equal(numbers, wanted, 1e-5, f"{what}: metric")

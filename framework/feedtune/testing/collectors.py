@@ -24,7 +24,8 @@ from feedtune.experience import Experience
 from feedtune.policy import Policy
 from feedtune.sampling import Decoding
 from feedtune.scoring import score_actions
-from feedtune.testing.suite import Suite, require, same_values, seeded, untouched_randomness
+from feedtune.testing.sameness import alike
+from feedtune.testing.suite import Suite, require, seeded, untouched_randomness
 from feedtune.testing.tiny import TinyBackbone, TinyBag, tiny_codec
 from feedtune.text.codec import Codec
 
@@ -111,14 +112,22 @@ class CollectorSuite(Suite):
             return plan, collector.collect(wanted, policy, torch.Generator().manual_seed(seed))
 
     def probe(self, made: Collector) -> Any:
-        """Plan, experience, metrics and records of one collection, and what it supplies and does with less room."""
+        """Plan, experience, metrics, records of one collection; what it supplies and does with less room."""
         supplied = sorted(made.supply(frozenset({"greedy", "groups"})))
         plan, rollout = self.collected(made)
         tensors = rollout.experience.tensors()
-        return [plan, tensors, dict(rollout.metrics), list(rollout.records), supplied, made.warped, self.cut(made)]
+        return [
+            plan,
+            tensors,
+            dict(rollout.metrics),
+            list(rollout.records),
+            supplied,
+            made.warped,
+            self.cut(made),
+        ]
 
     def cut(self, collector: Collector) -> list[Any]:
-        """What becomes of the rows in contexts too small for some of them: tokens, or why they are refused."""
+        """What becomes of the rows in contexts too small for some: tokens, or why they are refused."""
         found: list[Any] = []
         for context in (2, 4, 8):
             try:
@@ -132,7 +141,7 @@ class CollectorSuite(Suite):
                 found.append(str(error))
         return found
 
-    # -- laws -------------------------------------------------------------------------------------------------
+    # -- laws -----------------------------------------------------------------------------------------
 
     def test_the_plan_tells_the_truth(self) -> None:
         """On one rank and on two, from as many items as it names come as many rows as it names."""
@@ -144,7 +153,10 @@ class CollectorSuite(Suite):
                     raise
                 continue  # sizes that do not divide are refused by name
             sizes = (plan.collections, plan.items, plan.rows)
-            require(min(sizes) >= 1, f"a plan of {plan.collections} collections, {plan.items} items, {plan.rows} rows")
+            require(
+                min(sizes) >= 1,
+                f"a plan of {plan.collections} collections, {plan.items} items, {plan.rows} rows",
+            )
             found = len(rollout.experience)
             require(found == plan.rows, f"the plan for {ranks} ranks says {plan.rows} rows, and {found} came")
 
@@ -166,17 +178,23 @@ class CollectorSuite(Suite):
         for name in tensors.keys() - wanted.keys():
             value, per_token = tensors[name], not name.startswith("extra.")
             fits = value.shape == (rows, width) if per_token else value.shape[:1] == (rows,)
-            require(fits, f"{name} is {list(value.shape)}, not {'[B, T]' if per_token else '[B, ...]'} of {rows} rows")
+            require(
+                fits,
+                f"{name} is {list(value.shape)}, not {'[B, T]' if per_token else '[B, ...]'} of {rows} rows",
+            )
 
     def test_masks_agree(self) -> None:
-        """Real tokens are contiguous; actions and rewards are among them; nothing chose a row's first token."""
+        """Real tokens are contiguous, actions and rewards among them; nothing chose a row's first token."""
         exp = self.collected()[1].experience
         for row in range(len(exp)):
             real = exp.mask[row].nonzero().squeeze(-1)
             require(len(real) > 0, f"row {row} has no token")
             length = int(real[-1] - real[0]) + 1
             require(length == len(real), f"row {row}: pads between real tokens")
-            require(not bool(exp.action[row, real[0]]), f"row {row}: its first token follows nothing, so it is no action")
+            require(
+                not bool(exp.action[row, real[0]]),
+                f"row {row}: its first token follows nothing, so it is no action",
+            )
         require(not bool((exp.action & ~exp.mask).any()), "an action token that is a pad")
         require(not bool((exp.reward != 0)[~exp.mask].any()), "a reward on a pad")
         require(not bool((exp.ended & ~exp.done).any()), "a row that ended and is not done")
@@ -199,7 +217,9 @@ class CollectorSuite(Suite):
         exp = self.collected(collector, policy)[1].experience
         if exp.sampler_logp is None:
             return self.inapplicable("it gives no log-probabilities of its own")
-        require(bool((exp.sampler_logp[~exp.action] == 0).all()), "sampler_logp beside action tokens is not 0")
+        require(
+            bool((exp.sampler_logp[~exp.action] == 0).all()), "sampler_logp beside action tokens is not 0"
+        )
         if not collector.warped:
             with torch.no_grad():
                 logp = score_actions(policy, exp).logp
@@ -215,20 +235,25 @@ class CollectorSuite(Suite):
             first = self.collected(collector, policy)
         with seeded(1):
             again = self.collected(self.made(), policy)
-        require(same_values(again, first), "with the same generator another collection came")
+        require(alike(again, first), "with the same generator another collection came")
 
     def test_the_policy_stays_as_it_was(self) -> None:
         policy = self.policy()
         before = {name: value.clone() for name, value in policy.state_dict().items()}
         exp = self.collected(policy=policy)[1].experience
-        require(same_values(dict(policy.state_dict()), before), "collecting changes the policy's weights")
+        require(alike(dict(policy.state_dict()), before), "collecting changes the policy's weights")
         require(not policy.training, "collecting puts the policy into training mode")
-        require(not any(value.requires_grad for value in exp.tensors().values()), "experience carries gradient")
+        require(
+            not any(value.requires_grad for value in exp.tensors().values()), "experience carries gradient"
+        )
 
     def test_it_works_with_every_backbone(self) -> None:
         for name, backbone in self.backbones().items():
             plan, rollout = self.collected(policy=self.policy(backbone))
-            require(len(rollout.experience) == plan.rows, f"{name}: {len(rollout.experience)} rows, not {plan.rows}")
+            require(
+                len(rollout.experience) == plan.rows,
+                f"{name}: {len(rollout.experience)} rows, not {plan.rows}",
+            )
             _check_finite(rollout.experience, name)
 
     def test_it_works_on_a_gpu(self) -> None:
@@ -252,7 +277,10 @@ class CollectorSuite(Suite):
         """A small context: rows fit it, or a UserError says which row or key is to blame."""
         for context, found in zip((2, 4, 8), self.cut(self.made()), strict=True):
             if isinstance(found, str):
-                require(_names_something(found), f"in a context of {context} it says '{found}', and not which row or key")
+                require(
+                    _names_something(found),
+                    f"in a context of {context} it says '{found}', and not which row or key",
+                )
                 continue
             require(found.shape[1] <= context, f"a row of {found.shape[1]} tokens in a context of {context}")
 
@@ -272,7 +300,10 @@ class CollectorSuite(Suite):
             return self.inapplicable("it asks no reward source")
         exp = rollout.experience
         _check_finite(exp, "with NaN from the reward source")
-        require(not bool(exp.scored.all()), "the reward source had no opinion on some rows, and all count as scored")
+        require(
+            not bool(exp.scored.all()),
+            "the reward source had no opinion on some rows, and all count as scored",
+        )
         silent = ~exp.scored
         require(not bool(exp.action[silent].any()), "a row without a score has action tokens")
         require(not bool(exp.reward[silent].any()), "a row without a score has a reward")
@@ -289,33 +320,46 @@ class CollectorSuite(Suite):
             return None
         if not asked.asked:
             return self.inapplicable("it asks no reward source")
-        require(not bool(rollout.experience.scored.any()), "rows count as scored that nobody had an opinion on")
+        require(
+            not bool(rollout.experience.scored.any()), "rows count as scored that nobody had an opinion on"
+        )
         return None
 
     def test_it_supplies_what_it_says(self) -> None:
-        """Of what an algorithm needs: "groups" are several rows of each, the rest stands in `extra`, `[B]`."""
+        """Of what an algorithm needs: "groups" are several rows each, the rest stands in `extra`, `[B]`."""
         collector = self.made()
         supplied = collector.supply(frozenset({"greedy", "groups"}))
         _, rollout = self.collected(collector)
         exp = rollout.experience
         for name in supplied - {"groups"}:
-            require(name in exp.extra, f"it says that it supplies '{name}', and extra has {sorted(exp.extra) or 'nothing'}")
-            require(exp.extra[name].shape[:1] == (len(exp),), f"extra['{name}'] is {list(exp.extra[name].shape)}")
+            require(
+                name in exp.extra,
+                f"it says that it supplies '{name}', and extra has {sorted(exp.extra) or 'nothing'}",
+            )
+            require(
+                exp.extra[name].shape[:1] == (len(exp),), f"extra['{name}'] is {list(exp.extra[name].shape)}"
+            )
         if "groups" in supplied:
             counts = torch.unique(exp.group, return_counts=True)[1]
             require(int(counts.min()) > 1, "it says that it supplies groups, and some have one row")
 
     def test_held_out_rows_are_performed_one_by_one(self) -> None:
-        """`perform`, where a collector has one: a row and a record of each held-out row, each its own group."""
+        """`perform`, where there is one: a row and a record of each held-out row, each its own group."""
         if type(self.made()).perform is Collector.perform:
             return self.inapplicable("evaluation answers prompts, as is the rule")
         with torch.no_grad():
-            rollout = self.made().perform(self.rows, self.policy(), torch.Generator().manual_seed(0), Decoding())
+            rollout = self.made().perform(
+                self.rows, self.policy(), torch.Generator().manual_seed(0), Decoding()
+            )
         if rollout is not None:
             count = len(self.rows)
-            require(len(rollout.experience) == count, f"{len(rollout.experience)} rows for {count} held-out ones")
-            require(len(rollout.records) == count, f"{len(rollout.records)} records for {count} held-out rows")
-            require(len(rollout.experience.group.unique()) == count, "held-out rows share a group")
+            require(
+                len(rollout.experience) == count, f"{len(rollout.experience)} rows for {count} held-out ones"
+            )
+            require(
+                len(rollout.records) == count, f"{len(rollout.records)} records for {count} held-out rows"
+            )
+            require(len(set(rollout.experience.group.tolist())) == count, "held-out rows share a group")
         return None
 
 

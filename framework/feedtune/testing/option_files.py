@@ -36,14 +36,18 @@ def opens_with_a_command(file: Path, group: str, option: str) -> None:
     wanted = f"{group}={option}"
     require(
         any(wanted in line or re.search(r"\bfeedtune [a-z]", line) for line in header),
-        f"{file.name} does not open with a comment that says how it is used, such as '# feedtune train {wanted}'",
+        f"{file.name} does not open with a comment that says how it is used, such as '# feedtune train "
+        f"{wanted}'",
     )
 
 
 def every_key_has_a_comment(file: Path) -> None:
     """Behind the value, or in the line above the key."""
     bare = [key for key, comment in comments(file) if not comment]
-    require(not bare, f"{file.name}: no comment says what {', '.join(bare)} means, behind the value or above the key")
+    require(
+        not bare,
+        f"{file.name}: no comment says what {', '.join(bare)} means, behind the value or above the key",
+    )
 
 
 def unseen_keys(file: Path) -> frozenset[str]:
@@ -71,10 +75,11 @@ def _comments(node: Any, lines: list[str], parent: str) -> Iterator[tuple[str, s
 
 
 def _comment_of(key: Any, value: Any, lines: list[str]) -> str:
-    """What stands behind a value, with the lines of comment that go on below it; or what stands above its key."""
-    end = value.end_mark if value.end_mark.line < len(lines) else key.end_mark
-    behind = lines[end.line][end.column :].strip()
-    found = [behind.removeprefix("#").strip()] if behind.startswith("#") else []
+    """What stands behind a value, and the lines of comment that go on below; or what stands above its key."""
+    end = _last_of(value).end_mark
+    places = [(key.end_mark.line, key.end_mark.column + 1), (end.line, end.column)]
+    behind = [lines[line][column:].strip() for line, column in places if line < len(lines)]
+    found = [text.removeprefix("#").strip() for text in behind if text.startswith("#")][-1:]
     above = key.start_mark.line - 1
     if not found:
         while above >= 0 and lines[above].strip().startswith("#"):
@@ -88,6 +93,12 @@ def _comment_of(key: Any, value: Any, lines: list[str]) -> str:
     return " ".join(found)
 
 
+def _last_of(node: Any) -> Any:
+    """The last entry of a list that is written line by line: to YAML it ends where the next key begins."""
+    block = isinstance(node, yaml.SequenceNode) and not node.flow_style and node.value
+    return _last_of(node.value[-1]) if block else node
+
+
 def targets_can_be_imported(config: Mapping[str, Any], key: str) -> None:
     """Every `_target_` is trusted, and there is such a class."""
     require("_target_" in config, f"{key} has no _target_: which class it is made from is not said")
@@ -97,7 +108,9 @@ def targets_can_be_imported(config: Mapping[str, Any], key: str) -> None:
 
 def keys_are_arguments(config: Mapping[str, Any], key: str) -> None:
     """Every key is an argument of its `_target_`, and its value is of the argument's type."""
-    problems = [problem for where, node in targets_in(dict(config), key) for problem in _problems(where, node)]
+    problems = [
+        problem for where, node in targets_in(dict(config), key) for problem in _problems(where, node)
+    ]
     require(not problems, "; ".join(problems))
 
 
@@ -122,11 +135,11 @@ def _fits(value: Any, hint: Any) -> bool:
     return given_as_fields or fits(value, hint)
 
 
-def values_are_given(config: Mapping[str, Any], key: str) -> None:
+def values_are_given(config: Mapping[str, Any], group: str, option: str) -> None:
     """Nothing is left at `???`."""
-    lacking = list(_not_given(config, key))
+    lacking = list(_not_given(config, group))
     more = " ".join(f"{name}=..." for name in lacking)
-    require(not lacking, f"{', '.join(lacking)} has to be given: feedtune check {key}=OPTION {more}")
+    require(not lacking, f"{', '.join(lacking)} has to be given: feedtune check {group}={option} {more}")
 
 
 def _not_given(node: Any, key: str) -> Iterator[str]:

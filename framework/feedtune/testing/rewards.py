@@ -27,7 +27,9 @@ from feedtune.testing.suite import Suite, require, seeded, untouched_randomness
 SAMPLES = (
     Sample("How was it?", "I love it, thanks!", columns={"reference": "I loved it a lot, thank you"}),
     Sample("How was it?", "You stupid idiot, I hate you.", columns={"reference": "It was bad. I hate it."}),
-    Sample("Say it", "the cat sat on the mat, displeased " * 4, columns={"reference": "the cat is on the mat"}),
+    Sample(
+        "Say it", "the cat sat on the mat, displeased " * 4, columns={"reference": "the cat is on the mat"}
+    ),
     Sample("Say it", "the cat is on the mat", columns={"reference": None}),
     Sample("Greet", "你好世界 ¡Olé! 😀 Ωμέγα", columns={"reference": "你好世界"}),
     Sample("Greet", "", columns={"reference": "Hello"}),
@@ -64,69 +66,73 @@ class RewardSuite(Suite):
 
     def probe(self, made: Any) -> Any:
         """Scores of the samples."""
-        return score(made, self.samples)
+        return score(made, self.shown())
+
+    def shown(self) -> list[Sample]:
+        """Copies of the samples, so that a source that writes into them changes no law."""
+        return copy.deepcopy(list(self.samples))
 
     def test_scores_are_one_a_sample_and_tell_them_apart(self) -> None:
         """Or all other laws say nothing."""
-        scores = score(self.make(), self.samples).total
+        scores = score(self.make(), self.shown()).total
         found = scores[~scores.isnan()]
-        different = len(found.unique())
+        different = len(set(found.tolist()))
         require(
             different >= 2,
-            f"samples: {len(scores)} of them, {len(found)} with a score, and {different} different scores; give "
+            f"samples: {len(scores)} of them, {len(found)} with a score, {different} different scores; give "
             "samples that score differently (`samples` of the suite, --samples FILE of feedtune check)",
         )
 
     def test_samples_stay_as_they_were(self) -> None:
-        before = copy.deepcopy(list(self.samples))
+        before = self.shown()
         given = copy.deepcopy(before)
         score(self.make(), given)
         require(given == before, "purity: the source changes the samples that it is given")
 
     def test_the_same_samples_score_the_same_again(self) -> None:
         source = self.make()
-        check_determinism(source, self.samples, score(source, self.samples), self.tolerance)
+        check_determinism(source, self.shown(), score(source, self.shown()), self.tolerance)
 
     def test_scores_come_from_no_global_randomness(self) -> None:
         source = self.make()
         with seeded(0):
-            first = score(source, self.samples)
+            first = score(source, self.shown())
             with untouched_randomness():
-                score(source, self.samples)
+                score(source, self.shown())
         with seeded(1):
-            again = score(self.make(), self.samples)
+            again = score(self.make(), self.shown())
         _same(again, first, self.tolerance, "seed: another global seed gives other scores")
 
-    def test_order(self) -> None:
+    def test_samples_may_stand_in_any_order(self) -> None:
         """Samples in another order have the same scores in that order."""
         source = self.make()
-        check_order(source, self.samples, score(source, self.samples), self.tolerance)
+        check_order(source, self.shown(), score(source, self.shown()), self.tolerance)
 
-    def test_split(self) -> None:
+    def test_a_score_depends_on_no_other_sample(self) -> None:
         """A score does not depend on the rest of its batch."""
         source = self.make()
-        check_split(source, self.samples, score(source, self.samples), self.tolerance)
+        check_split(source, self.shown(), score(source, self.shown()), self.tolerance)
 
-    def test_no_opinion_is_a_samples_own(self) -> None:
+    def test_no_opinion_stays_with_its_sample(self) -> None:
         """NaN stays with its sample: the others score beside it as they do without it."""
         source = self.make()
-        scores = score(source, self.samples)
+        scores = score(source, self.shown())
         heard = [row for row, total in enumerate(scores.total.tolist()) if total == total]
-        if len(heard) == len(self.samples):
+        if len(heard) == len(self.shown()):
             return self.inapplicable("the source has an opinion on every sample")
-        alone = score(source, [self.samples[row] for row in heard])
+        alone = score(source, [self.shown()[row] for row in heard])
         _same(alone, _rows(scores, heard), self.tolerance, "NaN: a sample without a score changes others")
         return None
 
-    def test_silence(self) -> None:
+    def test_silence_is_scored_too(self) -> None:
         """Empty and blank responses are scored like any other, or have no score."""
-        check_silence(self.make(), self.samples)
+        check_silence(self.make(), self.shown())
 
     def test_a_column_that_nobody_asked_for_changes_nothing(self) -> None:
         source = self.make()
-        more = [replace(s, columns={**s.columns, "feedtune_check": 1}) for s in self.samples]
+        more = [replace(s, columns={**s.columns, "feedtune_check": 1}) for s in self.shown()]
         law = "columns: a column that no reward knows changes scores"
-        _same(score(source, more), score(source, self.samples), self.tolerance, law)
+        _same(score(source, more), score(source, self.shown()), self.tolerance, law)
 
 
 def check_reward_source(source: RewardSource, samples: Sequence[Sample], tolerance: float = 0.0) -> None:
@@ -220,4 +226,3 @@ def _same(found: Scores, expected: Scores, tolerance: float, law: str) -> None:
 
 def _named(scores: Scores) -> Mapping[str, Tensor]:
     return {"total": scores.total} | {f"part '{name}'": part for name, part in scores.parts.items()}
-

@@ -66,3 +66,36 @@ def short_and_good(exp: Experience) -> Tensor | None:
     short = (length > 0) & (length <= 2)
     best = torch.where(short, exp.score, -math.inf).argmax()
     return torch.arange(len(exp)) == best if short.any() else None
+
+
+def nan_at_pads(exp: Experience) -> Experience:
+    """The same with NaN at the pads of all that is kept for each token, but for the reward, which is 0 there.
+
+    >>> from feedtune.experience import from_rows
+    >>> exp = from_rows([[5, 6, 7], [5, 6]], [[0, 1, 1], [0, 1]]).with_(value=torch.zeros(2, 3))
+    >>> nan_at_pads(exp).extra["value"]
+    tensor([[0., 0., 0.],
+            [0., 0., nan]])
+    """
+
+    def spoilt(name: str, value: Tensor) -> Tensor:
+        per_token = value.shape == exp.mask.shape and value.is_floating_point() and name != "reward"
+        return torch.where(exp.mask, value, math.nan) if per_token else value
+
+    def logp(name: str) -> Tensor | None:
+        value: Tensor | None = getattr(exp, name)
+        return None if value is None else spoilt(name, value)
+
+    return replace(
+        exp,
+        sampler_logp=logp("sampler_logp"),
+        old_logp=logp("old_logp"),
+        ref_logp=logp("ref_logp"),
+        extra={name: spoilt(name, value) for name, value in exp.extra.items()},
+    )
+
+
+def in_float32(exp: Experience) -> Experience:
+    """As collectors give it: numbers in float32."""
+    extra = {name: value.float() if value.is_floating_point() else value for name, value in exp.extra.items()}
+    return replace(exp, reward=exp.reward.float(), extra=extra)

@@ -36,7 +36,7 @@ def run_suite(kind: type[Suite]) -> Iterator[Result]:
     >>> from feedtune.testing import RewardSuite
     >>> class Mine(RewardSuite):
     ...     def make(self): return lambda samples: [len(sample.response) for sample in samples]
-    >>> {result.law: result.outcome for result in run_suite(Mine)}["order"]
+    >>> {result.law: result.outcome for result in run_suite(Mine)}["silence is scored too"]
     'passed'
     """
     for name in kind.laws():
@@ -88,5 +88,9 @@ def said(error: Exception) -> str:
         text = one_line(message)
     else:
         where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-        text = f"{type(error).__name__}: {one_line(message)}{where}" if message else f"{type(error).__name__}{where}"
+        text = (
+            f"{type(error).__name__}: {one_line(message)}{where}"
+            if message
+            else f"{type(error).__name__}{where}"
+        )
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -1,4 +1,4 @@
-"""What the suites of all kinds share: the option they were made from, and the laws that every plugin obeys."""
+"""What the suites of all kinds share: the option they are made from, and laws that every plugin obeys."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from feedtune.config.build import build
-from feedtune.testing.turning import alike, idle_keys
+from feedtune.testing.sameness import alike
+from feedtune.testing.turning import idle_keys
 
 SHAPE = re.compile(r"\[(\w+|\.\.\.)(, ?(\w+|\.\.\.))*\]")
 """How a docstring says a shape: [B, T], [..., V], [n]."""
@@ -44,7 +45,7 @@ class Suite(ABC):
         """Names of the methods that are laws, in the order in which they are written.
 
         >>> from feedtune.testing import RewardSuite
-        >>> "test_order" in RewardSuite.laws()
+        >>> "test_silence_is_scored_too" in RewardSuite.laws()
         True
         """
         names = [name for kind in reversed(cls.__mro__) for name in vars(kind) if name.startswith("test_")]
@@ -52,7 +53,7 @@ class Suite(ABC):
 
     @classmethod
     def fitted(cls) -> tuple[type[Suite], str]:
-        """The suite with the attributes that fit its plugin, as far as they can be found out; and words for them."""
+        """The suite with attributes that fit its plugin, as far as can be found out, and words for them."""
         return cls, ""
 
     def built_from(self, config: Mapping[str, Any]) -> Any:
@@ -68,7 +69,7 @@ class Suite(ABC):
         return {}
 
     def probe(self, made: Any) -> Any:
-        """All that can be seen of what a plugin does, as plain values or tensors: the same for the same plugin."""
+        """All that can be seen of what a plugin does, as plain values or tensors; the same if made again."""
         raise NotImplementedError
 
     def fresh(self) -> Any:
@@ -86,7 +87,7 @@ class Suite(ABC):
     # -- laws of every kind ---------------------------------------------------------------------------------
 
     def test_its_docstring_says_what_it_is(self) -> None:
-        """A class docstring; and where tensors come in or go out, their shapes in brackets, such as [B, T]."""
+        """A class docstring; where tensors come in or go out, their shapes in brackets, such as [B, T]."""
         kind = self.subject()
         text = own_docstring(kind)
         require(len(text.split()) >= 4, f"{kind.__name__} needs a docstring that says what it is")
@@ -104,8 +105,8 @@ class Suite(ABC):
         found = idle_keys(self.config, self._seeded_from, self.probe, self.unseen)
         require(
             not found,
-            f"turned, these keys change nothing: {', '.join(found)}. If that is right, let the comment of the "
-            "key say why and end with [unseen]",
+            f"turned, these keys change nothing: {', '.join(found)}. If that is right, let the comment of "
+            "the key say why and end with [unseen]",
         )
         return None
 
@@ -117,7 +118,7 @@ def own_docstring(kind: type[Any]) -> str:
 
 
 def docstring(kind: type[Any], name: str) -> str:
-    """The docstrings of a method and of those that it overrides: what a contract has said need not be repeated."""
+    """The docstrings of a method and of those that it overrides: a contract's words need no repeating."""
     texts = (getattr(owner.__dict__.get(name), "__doc__", None) for owner in kind.__mro__)
     return "\n".join(text for text in texts if text)
 
@@ -161,15 +162,6 @@ def require(holds: bool, message: str) -> None:
         raise AssertionError(message)
 
 
-def same_values(found: Any, expected: Any) -> bool:
-    """Whether nested values are the same: tensors bit by bit, NaN equal to NaN.
-
-    >>> same_values({"a": [torch.tensor([1.0, float("nan")])]}, {"a": [torch.tensor([1.0, float("nan")])]})
-    True
-    """
-    return alike(found, expected)
-
-
 @contextmanager
 def untouched_randomness() -> Iterator[None]:
     """Inside, nobody may draw from the global generators of torch, NumPy and Python.
@@ -182,7 +174,7 @@ def untouched_randomness() -> Iterator[None]:
     before = _global_states()
     yield
     after = _global_states()
-    touched = [name for name, state in before.items() if not same_values(state, after[name])]
+    touched = [name for name, state in before.items() if not alike(state, after[name])]
     require(
         not touched,
         f"it draws from the global generator of {' and '.join(touched)}; whatever draws has to have its own",

@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 
 from feedtune.contracts import Row, Task
 from feedtune.errors import UserError
-from feedtune.testing.suite import Suite, require, same_values, seeded, untouched_randomness
+from feedtune.testing.sameness import alike
+from feedtune.testing.suite import Suite, require, seeded, untouched_randomness
 from feedtune.testing.tiny import tiny_codec
 from feedtune.text.codec import Codec
 from feedtune.text.conversation import form_of
@@ -41,7 +42,9 @@ class TaskSuite(Suite):
     def test_there_are_rows_to_train_on(self) -> None:
         for split in ("train", "eval"):
             rows = self.make().load(split)
-            require(isinstance(rows, Sequence), f"load('{split}') gives no sequence, but {type(rows).__name__}")
+            require(
+                isinstance(rows, Sequence), f"load('{split}') gives no sequence, but {type(rows).__name__}"
+            )
             wrong = next((n for n, row in enumerate(rows, 1) if not isinstance(row, Mapping)), None)
             require(wrong is None, f"row {wrong} of '{split}' is no mapping of columns")
         require(len(self.make().load("train")) > 0, "load('train') gives no rows")
@@ -77,9 +80,9 @@ class TaskSuite(Suite):
         task = self.make()
         for split in ("eval", "train", "eval"):  # whichever was loaded first
             rows = list(task.load(split))
-            require(same_values(list(task.load(split)), rows), f"load('{split}') gives other rows the second time")
+            require(alike(list(task.load(split)), rows), f"load('{split}') gives other rows the second time")
             fresh = list(self.make().load(split))
-            require(same_values(fresh, rows), f"another task of the same arguments has other '{split}' rows")
+            require(alike(fresh, rows), f"another task of the same arguments has other '{split}' rows")
 
     def test_rows_come_from_no_global_randomness(self) -> None:
         """Another global seed gives the same rows, and loading leaves the global generators as they were."""
@@ -87,7 +90,7 @@ class TaskSuite(Suite):
             first = self.probe(self.make())
         with seeded(1):
             again = self.probe(self.make())
-        require(same_values(first, again), "another global seed gives other rows; give the task a seed of its own")
+        require(alike(first, again), "another global seed gives other rows; give the task a seed of its own")
 
     def some_rows(self) -> list[tuple[str, Row]]:
         """Rows of both splits with what messages call them, at most `MOST` of each."""

@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
-
-import numpy as np
-import torch
-from torch import Tensor
 
 from feedtune.config.compose import FLAGS, MISSING
 from feedtune.config.trust import resolve
 from feedtune.config.types import fields_of
 from feedtune.errors import UserError
+from feedtune.testing.sameness import alike
 
 Path = tuple[str, ...]
 
@@ -127,7 +124,7 @@ def argument_types(target: Any) -> dict[str, Any]:
 
 
 def _entry_types(value: Mapping[str, Any], hint: Any) -> dict[str, Any]:
-    """Types of a plain mapping's values: the fields of a dataclass that it may stand for, or the mapping's."""
+    """Types of a plain mapping's values: of the dataclass that it may stand for, or the mapping's own."""
     if kind := fields_of(hint):
         return argument_types(kind)
     for one in alternatives(hint):
@@ -178,9 +175,15 @@ def turned_values(value: Any, hint: Any) -> Iterator[Any]:
 
 def _from_nothing(kinds: Sequence[Any]) -> list[Any]:
     """Values for a key that is null, by what else it may be."""
-    for kind, values in {bool: [True], float: [0.5, 2.0, 0.1, 1.001, 0.0], int: [1, 2, 0], str: ["other"]}.items():
+    plain: dict[type, list[Any]] = {
+        bool: [True],
+        float: [0.5, 2.0, 0.1, 1.001, 0.0],
+        int: [1, 2, 0],
+        str: ["other"],
+    }
+    for kind, values in plain.items():
         if kind in kinds:
-            return list(values)
+            return values
     return []
 
 
@@ -204,54 +207,3 @@ def with_value(config: Mapping[str, Any], path: Path, value: Any) -> dict[str, A
     """
     name, *rest = path
     return {**config, name: with_value(config[name], tuple(rest), value) if rest else value}
-
-
-def alike(found: Any, expected: Any, within: float = 0.0) -> bool:
-    """Whether nested plain values, tensors and dataclasses are the same; NaN is the same as NaN.
-
-    Args:
-        found, expected: what is compared.
-        within: most by which numbers in tensors may differ, and share of them, for what was rounded otherwise.
-
-    >>> alike({"a": torch.tensor([1.0, float("nan")])}, {"a": torch.tensor([1.0, float("nan")])})
-    True
-    >>> alike(torch.tensor([1.0]), torch.tensor([1])), alike([1.0], [1.1]), alike({"a": 1}, {"b": 1})
-    (False, False, False)
-    """
-    ours, theirs = list(_leaves(found)), list(_leaves(expected))
-    return len(ours) == len(theirs) and all(_same_leaf(a, b, within) for a, b in zip(ours, theirs, strict=True))
-
-
-def _same_leaf(found: Any, expected: Any, within: float) -> bool:
-    if not (isinstance(found, Tensor) and isinstance(expected, Tensor)):
-        return type(found) is type(expected) and bool(found == expected)
-    if found.dtype != expected.dtype or found.shape != expected.shape:
-        return False
-    if not within or not found.is_floating_point():
-        both_nan = (found != found) & (expected != expected)
-        return bool(((found == expected) | both_nan).all())
-    return torch.allclose(found, expected, rtol=within, atol=within, equal_nan=True)
-
-
-def _leaves(value: Any) -> Iterator[Tensor | str]:
-    """What a nested value is made of, in a fixed order."""
-    if isinstance(value, Tensor):
-        yield value.detach().cpu()
-    elif isinstance(value, np.ndarray):
-        yield torch.as_tensor(value)
-    elif isinstance(value, float):
-        yield torch.tensor(value, dtype=torch.float64)
-    elif isinstance(value, Mapping):
-        yield f"mapping of {sorted(map(repr, value))}"
-        for name in sorted(value, key=repr):
-            yield from _leaves(value[name])
-    elif is_dataclass(value) and not isinstance(value, type):
-        yield type(value).__name__
-        yield from _leaves({field.name: getattr(value, field.name) for field in fields(value)})
-    elif isinstance(value, Sequence | set | frozenset) and not isinstance(value, str | bytes):
-        entries = value if isinstance(value, Sequence) else sorted(value, key=repr)
-        yield f"{len(value)} entries"
-        for one in entries:
-            yield from _leaves(one)
-    else:
-        yield repr(value)

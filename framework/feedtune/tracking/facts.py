@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,8 +65,12 @@ def choices(folder: Path) -> dict[str, str]:
 
 
 def code_version() -> tuple[str | None, str | None]:
-    """(commit, remote) of the working directory's Git repository; the remote without who logs in there."""
-    commit = _git("rev-parse", "HEAD")
+    """(commit, remote) of the working directory's Git repository; the remote without who logs in there.
+
+    Neither with W&B's variable WANDB_DISABLE_GIT.
+    """
+    hidden = os.environ.get("WANDB_DISABLE_GIT", "").lower() in ("1", "true", "yes", "on")
+    commit = None if hidden else _git("rev-parse", "HEAD")
     remote = _git("config", "--get", "remote.origin.url") if commit else None
     return commit, remote and without_login(remote)
 

@@ -97,7 +97,7 @@ def _table(logger: RunWandb, epoch: int, records: Sequence[Record]) -> dict[str,
     import wandb
 
     columns, rows = sample_table(epoch, records)
-    return {SAMPLES: wandb.Table(columns=columns, data=rows)}
+    return {SAMPLES: wandb.Table(columns=list(columns), data=rows)}
 
 
 def sample_table(epoch: int, records: Sequence[Record]) -> tuple[list[str], list[list[Any]]]:

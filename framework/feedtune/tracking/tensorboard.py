@@ -27,7 +27,7 @@ class RunTensorBoard(TensorBoardLogger):
 
         self.hparams.update(params)
         flat = {key: value if isinstance(value, int | float) else str(value) for key, value in leaves(params)}
-        writer = self.experiment._get_file_writer()  # type: ignore[no-untyped-call]
+        writer = self.experiment._get_file_writer()
         for summary in hparams(flat, dict.fromkeys(MEASURED, 0.0)):  # type: ignore[no-untyped-call]
             writer.add_summary(summary)
 

@@ -50,7 +50,8 @@ def test_kill_and_resume_end_as_if_nothing_had_happened(tmp_path: Path) -> None:
 
 
 def test_nan_is_found_in_its_step(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"the gradient of \S+ is not finite at optimiser step 2 of epoch 2\."):
+    said = r"the gradient of \S+ is not finite at optimiser step 2 of epoch 2\."
+    with pytest.raises(UserError, match=said):
         run(tmp_path / "run", chosen(tmp_path, "nonfinite"))
     assert epochs(tmp_path / "run") == [0]
 
@@ -107,6 +108,7 @@ def test_a_reward_that_nobody_asks_for_is_said(tmp_path: Path, capsys: Any) -> N
             "callbacks.fault.kind=kil",
             r"fault\.kind: expected one of kill, nonfinite, full, raise, got 'kil'\. Did",
         ),
+        ("callbacks.fault.kind=nan", r"one of kill, .*, got nan\. Did you mean 'nonfinite'\?"),
         ("callbacks.fault.step=0", r"callbacks\.fault\.step: expected at least 1, got 0"),
         ("callbacks.fault.step=two", r"callbacks\.fault\.step: expected a whole number, got 'two'"),
     ],

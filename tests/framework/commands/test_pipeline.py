@@ -100,6 +100,58 @@ def test_a_mistake_in_the_last_stage_shows_before_the_first_has_run(
     assert not (tmp_path / FOLDER).exists()
 
 
+def test_the_mistakes_of_all_stages_show_at_once(stages: list[str], tmp_path: Path, feedtune: Any) -> None:
+    more = [
+        'stages.pretrain.arguments=["optimizer.lr=-1","scheduler.warmup=x"]',
+        "stages.evaluate.command=evalute",
+    ]
+    said = feedtune("pipeline", *stages, *more)
+    assert (said.code, said.err.count("\n")) == (2, 3)
+    assert said.err.splitlines() == [
+        "feedtune: stages.pretrain: scheduler.warmup: expected a number, got 'x'",
+        "stages.pretrain: optimizer: Invalid learning rate: -1",
+        "stages.evaluate.command: expected one of train, evaluate, export, report, got 'evalute'. "
+        "Did you mean 'evaluate'?",
+    ]
+    assert not (tmp_path / FOLDER).exists()
+
+
+def test_a_dry_run_says_what_each_stage_would_do(stages: list[str], tmp_path: Path, feedtune: Any) -> None:
+    said = feedtune("pipeline", *stages, "--dry-run")
+    assert said.code == 0, said.err
+    states = [line.partition(": ")[0] for line in said.out.splitlines()]
+    assert states == ["pretrain (to do)", "tune (to do)", "evaluate (to do)"]
+    assert not (tmp_path / FOLDER).exists()
+    record = tmp_path / FOLDER / "pretrain" / "export" / "feedtune.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    said = feedtune("pipeline", *stages, "--dry-run")
+    assert said.out.startswith("pretrain (complete): feedtune train algorithm=sft ")
+    assert shlex.split(said.out.splitlines()[2])[-1] == f"{FOLDER}/tune"
+
+
+def test_a_stage_can_export_and_report_and_is_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feedtune: Any
+) -> None:
+    """What a stage made is named by `${dir}/NAME` in the ones after it."""
+    monkeypatch.chdir(tmp_path)
+    first = [one for one in overrides(write_rows(tmp_path), "transformer", "sft") if "{" not in one]
+    typed = [
+        "dir=all",
+        f"stages={{tune: {{command: train, arguments: {listed(first)}}}, "
+        'folder: {command: export, arguments: ["${dir}/tune", "${dir}/model"]}, '
+        'page: {command: report, arguments: ["${dir}/tune", "--out", "${dir}/page.html"]}}',
+    ]
+    typed = ["~stages", f"+{typed[1]}", typed[0]]
+    said = feedtune("pipeline", *typed)
+    assert said.code == 0, said.err
+    assert (tmp_path / "all" / "model" / "config.json").is_file()
+    assert (tmp_path / "all" / "page.html").is_file()
+    again = feedtune("pipeline", *typed)
+    assert again.code == 0, again.err
+    assert "all/tune: complete already\nall/model: complete already\n" in again.out
+
+
 def test_a_stage_that_fails_stops_the_pipeline(stages: list[str], tmp_path: Path, feedtune: Any) -> None:
     shutil.move(tmp_path / "rows.jsonl", tmp_path / "elsewhere.jsonl")
     said = feedtune("pipeline", *stages)

@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from feedtune.checkpoints import listed
+from feedtune.checkpoints import listed, read_manifest
+from feedtune.checkpoints.store import Draft
+from feedtune.errors import UserError
+from feedtune.runs.continuing import check_length
 from small_runs import fingerprint, newest_state, overrides, run
 
 
@@ -150,6 +153,40 @@ def test_overrides_that_cannot_be_meant(typed: str, says: str, finished: Path, f
     said = feedtune("resume", str(finished), typed)
     assert (said.code, said.err.splitlines()[-1][: len(says) + 10]) == (2, f"feedtune: {says}")
     assert everything(finished) == before
+
+
+def test_a_run_is_not_made_shorter_than_it_is(lstm_run: Path, feedtune: Any) -> None:
+    """Two epochs of two steps each are done."""
+    state = newest_state(lstm_run)
+    steps = read_manifest(state.parent)["step"]
+    before = everything(lstm_run)
+    said = feedtune("resume", str(lstm_run), "trainer.max_epochs=1", f"trainer.max_steps={steps - 1}")
+    assert (said.code, said.err.splitlines()) == (
+        2,
+        [
+            "feedtune: trainer.max_epochs: expected at least 2, or -1 for no such limit, got 1: "
+            "the run has done 2 epochs already",
+            f"trainer.max_steps: expected at least {steps}, or -1 for no such limit, got {steps - 1}: "
+            f"the run has done {steps} optimiser steps already",
+        ],
+    )
+    assert everything(lstm_run) == before
+
+
+@pytest.mark.parametrize(("length", "fits"), [(1, False), (2, True), (-1, True), (None, True)])
+def test_an_epoch_that_has_begun_counts_too(length: int | None, fits: bool, tmp_path: Path) -> None:
+    """One epoch and two of four steps."""
+    draft = Draft(tmp_path)
+    draft.add("state.ckpt", b"")
+    folder = draft.publish("step-00000006", {"epoch": 1, "step": 6, "ends_epoch": False})
+    trainer = {"max_epochs": length, "max_steps": 6}
+    if fits:
+        check_length(trainer, folder / "state.ckpt")
+        return
+    with pytest.raises(
+        UserError, match=r"max_epochs: .* at least 2.* has done 1 epoch and a part of the next"
+    ):
+        check_length(trainer, folder / "state.ckpt")
 
 
 # Differences

@@ -85,7 +85,7 @@ def test_what_an_earlier_sweep_said_in_the_folder_is_forgotten(
 
 @pytest.mark.filterwarnings("ignore:The ..declarative_base:DeprecationWarning")  # optuna 2's tables
 def test_optuna_chooses_by_what_runs_return(tiny: list[str], rows: Path, feedtune: Any) -> None:
-    """Four trials over two targets, of which one is a mistake: it fails, and the best of the rest is found."""
+    """Four trials over two targets, one of them a mistake: it fails, and the best of the rest is found."""
     search = ["hparams_search=optuna", "hydra.sweeper.n_trials=4", "hydra.sweep.dir=sweep"]
     said = feedtune("train", *tiny, *search, "reward.target=choice(0,3)", "hydra.sweeper.sampler.seed=1")
     folder = rows.parent / "sweep"
@@ -118,7 +118,7 @@ def test_where_every_trial_fails_the_jobs_are_named(tiny: list[str], rows: Path,
 
 @pytest.mark.slow
 def test_the_joblib_launcher_runs_jobs_side_by_side(tiny: list[str], rows: Path, feedtune: Any) -> None:
-    """In processes of their own, whose failures are named all the same; the runs are those of a plain sweep."""
+    """In processes of their own, whose failures are named all the same; the runs are as in a plain sweep."""
     said = feedtune("train", *tiny, *FOUR, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert said.code == 2
     assert said.err.endswith("2 of 4 jobs of the sweep failed\n")
@@ -200,9 +200,9 @@ def test_what_is_no_number_is_nothing_to_compare(value: float) -> None:
     kept = value_of("rollout/reward", metrics, Path("run"), wanted=False)
     assert kept is not None
     assert not math.isfinite(kept)
-    with pytest.raises(UserError, match="^optimized_metric: rollout/reward is (nan|inf) in the last epoch"):
+    with pytest.raises(UserError, match=r"^optimized_metric: rollout/reward is (nan|inf) in the last epoch"):
         value_of("rollout/reward", metrics, Path("run"), wanted=True)
-    with pytest.raises(UserError, match="^optimized_metric: null, but a sweep"):
+    with pytest.raises(UserError, match=r"^optimized_metric: null, but a sweep"):
         value_of(None, metrics, Path("run"), wanted=True)
 
 

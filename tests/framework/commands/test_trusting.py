@@ -173,6 +173,17 @@ def test_damaged_overrides_are_told(text: str, finished: Path, place: Path, feed
     assert not (place / "canary").exists()
 
 
+def test_who_has_said_trust_is_not_told_to_say_it(finished: Path, place: Path, feedtune: Any) -> None:
+    """--trust counts for what the config declares; a target beyond that takes the user's own prefix."""
+    edit(finished, "_target_: feedtune_plugins.backbones.recurrent.Recurrent", "_target_: evil.Net")
+    said = feedtune("resume", str(finished), "--trust")
+    assert said.code == 2
+    assert said.err.splitlines()[-1].endswith(
+        "add trust=[evil] on the command line (generate and export, which take no overrides: --trust)"
+    )
+    assert not (place / "canary").exists()
+
+
 def test_a_class_of_an_export_is_made_only_when_trusted(finished: Path, place: Path, feedtune: Any) -> None:
     typed = overrides(write_rows(place), "ngram", "sft", "report=false", "hydra.run.dir=own", "trust=[evil]")
     assert feedtune("train", *typed, "backbone._target_=evil.Net").code == 0

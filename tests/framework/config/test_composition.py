@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from feedtune.commands.pipeline import STAGES
 from feedtune.config.build import build
 from feedtune.config.check import check
 from feedtune.config.compose import FLAGS, compose_config, to_plain
@@ -147,7 +148,7 @@ def test_every_pipeline_is_made_of_commands_that_compose(option: str, tmp_path: 
     config = to_plain(compose_config([f"pipeline={option}", f"dir={tmp_path}"], "pipeline"))
     assert config["stages"]
     for stage in config["stages"].values():
-        assert stage["command"] in ("train", "evaluate")
+        assert stage["command"] in STAGES
         if stage["command"] == "train":
             check(compose_config([*stage["arguments"], "run_dir=here"]), TOP_LEVEL, GROUPS)
 

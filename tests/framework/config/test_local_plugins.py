@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,7 @@ def test_help_cfg_and_a_wrong_name_know_it(place: Path, feedtune: Any) -> None:
     assert said.code == 0, said.err
     assert "\n  acme                 a quarter of a point [plugins_path]\n" in said.out
     assert "\n  score: 0.25\n" in said.out
+    assert "acme" not in sys.modules  # help imports nothing
     said = feedtune("train", "plugins_path=my_plugins", "reward=acm", "hydra.run.dir=run")
     assert (said.code, "Did you mean 'acme'?" in said.err) == (2, True)
     said = feedtune("train", "plugins_path=my_plugins", "reward=acme", "reward.scores=1", "hydra.run.dir=run")
@@ -110,7 +112,6 @@ def test_help_cfg_and_a_wrong_name_know_it(place: Path, feedtune: Any) -> None:
     said = feedtune("train", "plugins_path=my_plugins", "reward=acme", "--cfg", "job")
     assert said.code == 0
     assert f"\nplugins_path: {place / 'my_plugins'}\n" in said.out
-    assert "acme" not in sys.modules
     assert feedtune("train", "reward=acme", "--help").code == 2  # it was of those commands
 
 
@@ -125,6 +126,22 @@ def test_the_command_that_further_processes_repeat_names_it(
     assert feedtune("train", *typed("hydra.run.dir=run", "trainer.fast_dev_run=true")).code == 0
     assert seen[1] == "train"
     assert f"plugins_path='{place / 'my_plugins'}'" in seen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "folder"),
+    [
+        (["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.run.dir=out"], "out"),
+        (["hydra/launcher=joblib", "hydra.sweep.dir=out", "-m", "seed=0,1"], "out/1"),
+    ],
+    ids=["ddp", "joblib"],
+)
+def test_processes_that_others_start_know_it(how: list[str], folder: str, place: Path) -> None:
+    command = [sys.executable, "-m", "feedtune.cli", "train", *typed(*how)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
+    assert done.returncode == 0, done.stderr
+    assert mean_reward(place / folder) == 0.25
 
 
 def test_stages_of_a_pipeline_know_it(place: Path, feedtune: Any) -> None:

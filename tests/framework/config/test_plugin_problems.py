@@ -187,7 +187,7 @@ def test_feedtunes_own_option_cannot_be_taken_over(site: Path, feedtune: Any) ->
     providers.cache_clear()
     line = (
         "plugin taker 1.2: reward=length: feedtune has an option of this name, and that is the one that is "
-        "chosen; another name is needed (pip install --upgrade taker, or pip uninstall taker)"
+        "chosen; pip install --upgrade taker, or pip uninstall taker"
     )
     assert lines() == [line]
     assert compose_config(["reward=length"]).reward == ours

@@ -161,6 +161,17 @@ def test_the_command_line_is_refused_before_anything_is_written(
     assert [path.name for path in rows.parent.iterdir()] == ["rows.jsonl"]
 
 
+def test_each_key_of_the_users_is_named_once(
+    rows: Path, feedtune: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the list beside its entry, nor what Hydra writes of the command line under keys of its own."""
+    monkeypatch.setenv("JUDGE_API_KEY", CANARY)
+    chosen = overrides(Path("rows.jsonl"), "ngram", "ppo", "reward=keyword", f"reward.words=[{CANARY},b]")
+    said = feedtune("train", *chosen, "hydra.run.dir=run")
+    assert said.code == 2
+    assert [line.split(": it ")[0] for line in said.err.splitlines()] == ["feedtune: reward.words[0]"]
+
+
 def test_configs_made_in_python_are_refused_too(rows: Path) -> None:
     config = compose_config(overrides(rows, "ngram", "sft", f"+parameter_groups.value.hf_token={CANARY}"))
     from feedtune.runs.training import train

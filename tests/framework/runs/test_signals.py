@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -97,6 +98,16 @@ def test_the_last_epochs_end_is_a_good_place_too(nursery: Nursery, tmp_path: Pat
     story = live(nursery, case, folder)
     assert [chapter.batches for chapter in story.chapters] == [[]]
     assert story.ending() == whole.ending()
+
+
+def test_the_command_that_is_named_goes_on_as_it_stands(nursery: Nursery, tmp_path: Path) -> None:
+    """With --trust where the config names code of the user's, without which it would be refused."""
+    case = replace(CASE, options=(*CASE.options, "reward=function", "reward.path=kills.noisy:score"))
+    life = stopped(nursery, case, tmp_path, place="begins", n=4, number=signal.SIGTERM)
+    _, _, command = last_line(life).partition("; go on with: ")
+    assert command == f"feedtune resume {tmp_path / 'run'} --trust"
+    assert nursery.run(*shlex.split(command)[1:], log=tmp_path / "log.txt").code == 0
+    assert nursery.run("resume", str(tmp_path / "run"), log=tmp_path / "log.txt").code == 2
 
 
 def test_a_second_signal_ends_it_at_once(nursery: Nursery, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from feedtune.experience import Experience
 from feedtune.policy import Policy
 from feedtune.scoring import score_actions
 from feedtune.testing.algorithms import AlgorithmSuite
+from feedtune_plugins.algorithms import DirectPreference
 
 
 class Plain(Algorithm):
@@ -161,6 +162,45 @@ class Nothing(Plain):
         return Loss(super().loss(exp, policy).sum * 0, exp.row_count)
 
 
+class SpreadsNaN(Plain):
+    """Multiplies by a mask where it should leave out: NaN times 0 is NaN."""
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"old_logp"})
+
+    def loss(self, exp: Experience, policy: Policy) -> Loss:
+        assert exp.old_logp is not None
+        return Loss(super().loss(exp, policy).sum + (exp.old_logp * exp.action).sum(), exp.row_count)
+
+
+class Dices(Plain):
+    """Draws noise that nobody asked for."""
+
+    def prepare(self, exp: Experience, policy: Policy) -> tuple[Experience, dict[str, float]]:
+        return exp, {"luck": float(torch.rand(()))}
+
+
+class StaysBehind(Plain):
+    """Keeps a table where no move finds it."""
+
+    def loss(self, exp: Experience, policy: Policy) -> Loss:
+        hidden, _ = policy(exp.tokens, exp.mask)
+        table = torch.eye(hidden.shape[-1], dtype=torch.float64)
+        return Loss(super().loss(exp, policy).sum + 0 * (hidden @ table).sum(), exp.row_count)
+
+
+class Undocumented(Plain):
+    __doc__ = None
+
+
+class Shapeless(Plain):
+    """A sound algorithm, of which one method does not say what comes in."""
+
+    def discounted(self, rewards: torch.Tensor) -> torch.Tensor:
+        """The rewards to go."""
+        return rewards
+
+
 def suite_of(algorithm: type[Algorithm]) -> AlgorithmSuite:
     class Suite(AlgorithmSuite):
         compares_rows = issubclass(algorithm, Compares)
@@ -201,11 +241,38 @@ def test_a_right_one_passes(algorithm: type[Algorithm], law: str) -> None:
         (WarmTwice, "test_temperature_is_mirrored_in_every_log_probability"),
         (Reads, "test_needs_are_all_that_it_reads"),
         (Nothing, "test_it_learns_from_a_rollout"),
+        (SpreadsNaN, "test_nan_at_a_pad_leaves_no_trace"),
+        (Dices, "test_it_draws_nothing_from_the_global_generators"),
+        (StaysBehind, "test_it_follows_its_policy_to_float32_and_bfloat16"),
+        (Undocumented, "test_its_docstring_says_what_it_is"),
+        (Shapeless, "test_its_docstring_says_what_it_is"),
     ],
 )
 def test_a_broken_one_is_caught(algorithm: type[Algorithm], law: str) -> None:
-    with pytest.raises((AssertionError, KeyError)):
+    with pytest.raises(RuntimeError if algorithm is StaysBehind else (AssertionError, KeyError)):
         getattr(suite_of(algorithm), law)()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "note"),
+    [
+        (Plain, "each row speaks for itself"),
+        (Compares, "compares rows with one another"),
+        (DirectPreference, "compares the two rows of each pair"),
+    ],
+)
+def test_a_suite_finds_out_what_an_algorithm_compares(algorithm: type[Algorithm], note: str) -> None:
+    class Suite(AlgorithmSuite):
+        def make(self) -> Algorithm:
+            return algorithm()
+
+    kind, words = Suite.fitted()
+    assert words == note
+    assert issubclass(kind, AlgorithmSuite)
+    assert (kind.group_size, kind.unscored_silences_its_group) == (
+        (2, True) if "pair" in note else (4, False)
+    )
+    assert kind.compares_rows == ("rows with" in note)
 
 
 def test_who_has_a_temperature_has_to_say_how_to_set_it() -> None:

@@ -68,6 +68,9 @@ def test_the_commit_and_whether_it_is_what_runs(tmp_path: Path, monkeypatch: pyt
     assert run_facts(config, tmp_path)["code"] == {"commit": commit, "changed": False}
     (tmp_path / "mine.py").write_text("x = 2\n")
     assert run_facts(config, tmp_path)["code"] == {"commit": commit, "changed": True}
+    with monkeypatch.context() as patch:
+        patch.setenv("WANDB_DISABLE_GIT", "true")
+        assert code_version() == (None, None)
     monkeypatch.setenv("PATH", "")  # no git
     assert code_version() == (None, None)
 

@@ -12,10 +12,12 @@ import lightning
 import pytest
 import wandb
 
+from feedtune.checkpoints import newest
 from feedtune.config.check import check
 from feedtune.config.compose import compose_config
 from feedtune.errors import UserError
 from feedtune.runs.assembly import GROUPS, TOP_LEVEL
+from feedtune.runs.training import train
 from feedtune.tracking import loggers
 from feedtune.tracking.telling import tracked
 from feedtune.tracking.wandb_run import RunWandb
@@ -241,9 +243,7 @@ def test_a_resumed_run_is_the_same_run_with_all_of_its_rows(nursery: Nursery, tm
     folder, run = tmp_path / "story", tmp_path / "story" / "run"
     killed = nursery.run(*case.arguments(folder), log=folder / "log.txt", kill={"place": "begins", "n": 7})
     assert killed.killed, killed.said()
-    began = time.time()
-    while time.time() < int(began) + 1.1:  # W&B names its folders by the second
-        time.sleep(0.05)
+    next_second()
     story = live(nursery, case, folder)
     assert story.chapters[0].began == 4  # two steps an epoch
     known = (run / "wandb_id.txt").read_text().strip()
@@ -260,6 +260,28 @@ def test_a_resumed_run_is_the_same_run_with_all_of_its_rows(nursery: Nursery, tm
     assert tokens == [8 * sum(lengths[: n + 1]) for n in range(5)]
     for epoch, row in enumerate(second.history):  # also of the epochs before, from samples.jsonl
         assert {line[0] for line in second.table(row)["data"]} == {epoch}
+
+
+def next_second() -> None:
+    """W&B names its folders by the second."""
+    began = time.time()
+    while time.time() < int(began) + 1.1:
+        time.sleep(0.05)
+
+
+def test_a_run_that_goes_on_within_an_epoch_tells_all_of_it(no_account: None, tmp_path: Path) -> None:
+    """Stopped after two of the second epoch's four steps: its rows were collected by the process before."""
+    chosen = overrides(write_rows(tmp_path), "lstm", "ppo", "logger=wandb")
+    run(tmp_path / "whole", chosen)
+    run(tmp_path / "cut", [*chosen, "trainer.max_steps=6"])
+    next_second()
+    train(compose_config(chosen), tmp_path / "cut", newest(tmp_path / "cut"))
+    whole, (_, cut) = offline_run(tmp_path / "whole"), offline_runs(tmp_path / "cut")
+    known = {name: value for name, value in whole.history[-1].items() if name.startswith("histogram/")}
+    assert len(known) == 6  # two of a type, bins and values
+    assert {name: cut.history[-1].get(name) for name in known} == known
+    assert cut.table(cut.history[-1]) == whole.table(whole.history[-1])
+    assert cut.history[-1]["progress/tokens"] == whole.history[-1]["progress/tokens"]
 
 
 def test_rows_that_the_server_has_are_not_sent_again(no_account: None, tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Every law over every option of conf/algorithm as it is shipped."""
+"""Laws over every option of conf/algorithm as it is shipped, on any rollout.
+
+All laws, on the suite's own rollouts: tests/framework/testing/test_certified.py.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +38,6 @@ def card(name: str) -> Any:
 class CardSuite(AlgorithmSuite):
     """The laws over one card as it is shipped."""
 
-    __test__ = False
-
     def take(self, name: str) -> None:
         """Choose the card."""
         self.card = card(name)
@@ -53,14 +54,6 @@ class CardSuite(AlgorithmSuite):
         config.temperature = temperature
         algorithm: Algorithm = build(config, "algorithm")
         return algorithm
-
-
-class TestEveryCard(CardSuite):
-    __test__ = True
-
-    @pytest.fixture(autouse=True, params=OPTIONS)
-    def _option(self, request: pytest.FixtureRequest) -> None:
-        self.take(request.param)
 
 
 def test_these_cards_have_a_temperature() -> None:

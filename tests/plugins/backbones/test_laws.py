@@ -1,4 +1,7 @@
-"""Every law over every option of conf/backbone as it is shipped, and over the variants its options allow."""
+"""Every law over the variants that the options of conf/backbone allow, and over any rows.
+
+The options as they are shipped: tests/framework/testing/test_certified.py.
+"""
 
 from __future__ import annotations
 
@@ -41,17 +44,6 @@ def shipped(option: str, folder: Path) -> Backbone:
 
 def test_the_options_are_the_documented_ones() -> None:
     assert {"ngram", "lstm", "gru", "transformer", "hf"} <= set(OPTIONS)
-
-
-class TestEveryOption(BackboneSuite):
-    @pytest.fixture(autouse=True, params=OPTIONS)
-    def _option(self, request: pytest.FixtureRequest, tiny_llama: Path) -> None:
-        self.build: Callable[[], Backbone] = lambda: shipped(request.param, tiny_llama)
-        if isinstance(self.build(), CausalLM):
-            self.double_tolerance = FP32_INSIDE
-
-    def make(self) -> Backbone:
-        return self.build()
 
 
 VARIANTS: dict[str, Callable[[], Backbone]] = {

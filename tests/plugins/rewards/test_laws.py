@@ -1,4 +1,7 @@
-"""Every shipped reward option obeys the laws of a reward source, and the laws catch those that do not."""
+"""Every shipped reward option obeys the laws on any text, and the laws catch sources that do not.
+
+All laws, on samples of many kinds: tests/framework/testing/test_certified.py.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 
-from feedtune.contracts import RewardSource, Sample, Scores, as_scores
+from feedtune.contracts import Sample, Scores
 from feedtune.errors import UserError
 from feedtune.policy import Policy
 from feedtune.runs.export import save
@@ -48,10 +51,6 @@ SAMPLES = [
     Sample("Ask", "Please, please: THANK \n you", columns={"reference": "  "}),
     Sample("2 + 2?", "2 + 2 = 4.", columns={"reference": "4"}),
 ]
-
-
-RIGHT_OR_WRONG = {"answer"}
-"""Options with two scores and no more."""
 
 
 @pytest.fixture(scope="module")
@@ -117,17 +116,6 @@ def test_every_planned_option_is_there() -> None:
     assert planned == set(OPTIONS)
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-def test_an_option_obeys_the_laws(option: str, build: Callable[[str], Any]) -> None:
-    source = build(option)
-    assert isinstance(source, RewardSource)
-    scores = as_scores(source(SAMPLES), len(SAMPLES), option).total
-    enough = 2 if option in RIGHT_OR_WRONG else 3
-    different = len(scores[~scores.isnan()].unique())
-    assert different >= enough, "samples that all score alike would test nothing"
-    check_reward_source(source, SAMPLES)
-
-
 TEXT = st.text(max_size=24)  # all of Unicode but lone surrogates
 WORDS = st.lists(
     st.sampled_from(["the", "cat", "Thanks!", "idiot", "not", "good", "é", "你好", "\n", "C++"]), max_size=6
@@ -160,15 +148,12 @@ def test_a_metric_is_between_0_and_1(
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_the_yaml_names_every_argument_with_a_comment(option: str, tmp_path: Path) -> None:
+def test_the_yaml_names_every_argument(option: str, tmp_path: Path) -> None:
     text = (CONF / "reward" / f"{option}.yaml").read_text(encoding="utf-8")
     assert text.startswith(f"# feedtune train reward={option}")
     config = composed(option, *needed(option, tmp_path / "rewards.py"))
     arguments = {name for name in config if not str(name).startswith("_")}
     assert arguments == set(inspect.signature(get_class(config["_target_"])).parameters)
-    lines = {line.partition(":")[0]: line for line in text.splitlines() if line[:1].isalpha()}
-    for name in arguments - {"sources"}:  # a sum's sources come from its defaults list
-        assert "  # " in lines[name], f"{option}.{name} is not explained"
 
 
 def test_importing_the_rewards_loads_no_metric_library() -> None:

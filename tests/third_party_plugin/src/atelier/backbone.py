@@ -74,12 +74,17 @@ class GatedConvolution(Backbone):
         return [past[rows] for past in state]
 
     def head(self, outputs: int) -> nn.Module:
-        """A linear head that starts at 0 and draws no random numbers."""
-        like = self.bias
-        head = nn.utils.skip_init(nn.Linear, self.hidden_size, outputs, device=like.device, dtype=like.dtype)
-        for weight in head.parameters():
-            nn.init.zeros_(weight)
-        return head
+        """A linear head on the hidden states, that starts at 0."""
+        return ZeroHead(self.hidden_size, outputs, device=self.bias.device, dtype=self.bias.dtype)
+
+
+class ZeroHead(nn.Linear):
+    """Starts at 0 and draws no random numbers: under a seed, a head more changes nothing else."""
+
+    def reset_parameters(self) -> None:
+        """Weight and bias are 0."""
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
 
 
 class Layer(nn.Module):

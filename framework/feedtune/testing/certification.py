@@ -9,7 +9,7 @@ Our own options and those of installed plugins go through the same door.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from feedtune.contracts import Sample
 from feedtune.errors import UserError
 from feedtune.testing import option_files
 from feedtune.testing.algorithms import AlgorithmSuite
-from feedtune.testing.backbones import AdapterSuite, BackboneSuite
+from feedtune.testing.backbones import BackboneSuite
 from feedtune.testing.buffers import BufferSuite
 from feedtune.testing.collectors import CollectorSuite
 from feedtune.testing.rewards import RewardSuite
@@ -74,6 +74,7 @@ def certify(
     option: str,
     overrides: Sequence[str] = (),
     samples: Sequence[Sample] | None = None,
+    unseen: Collection[str] = (),
 ) -> Certificate:
     """Every law over one option.
 
@@ -82,6 +83,7 @@ def certify(
         option: of that group.
         overrides: values that have to be given, or a smaller size, as on the command line.
         samples: what a reward source is tried on; by default texts of many kinds.
+        unseen: keys that may change nothing, beside those whose comment says so.
 
     Raises:
         UserError: there is no such group or option, or an override is wrong.
@@ -94,14 +96,24 @@ def certify(
     results = [measured(law, check) for law, check in _laws_of_the_file(file, group, option, config)]
     note = ""
     if all(result.outcome == "passed" for result in results):
-        kind = suite_of(group, config, option_files.unseen_keys(file), samples)
-        ready = measured("it can be made and used", lambda: kind().probe(kind().fresh()))
-        results.append(ready)
-        if ready.outcome == "passed":
-            fitted, note = kind.fitted()
+        kind = suite_of(group, config, option_files.unseen_keys(file) | set(unseen), samples)
+        found = list[_Fitted]()
+        results.append(measured("it can be made and used", lambda: found.append(_used(kind))))
+        if found:
+            fitted, note = found[0]
             results += run_suite(fitted)
     target = str(config.get("_target_", "")) if isinstance(config, dict) else ""
     return Certificate(group, option, provider.distribution, provider.version, target, results, note)
+
+
+_Fitted = tuple[type[Suite], str]
+
+
+def _used(kind: type[Suite]) -> _Fitted:
+    """The suite that fits the plugin, once that has done something."""
+    fitted, note = kind.fitted()
+    fitted().probe(fitted().fresh())
+    return fitted, note
 
 
 def suite_of(
@@ -138,7 +150,7 @@ def _laws_of_the_file(
     yield "every key of its YAML has a comment", partial(laws.every_key_has_a_comment, file)
     yield "its _target_ can be imported", partial(laws.targets_can_be_imported, config, group)
     yield "its keys are arguments", partial(laws.keys_are_arguments, config, group)
-    yield "every value is given", partial(laws.values_are_given, config, group)
+    yield "every value is given", partial(laws.values_are_given, config, group, option)
 
 
 def _provider_of(group: str, option: str) -> Provider:
