@@ -89,6 +89,14 @@ def backbone(request: pytest.FixtureRequest, tiny_backbone: Callable[[str], Back
     return tiny_backbone(request.param)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_data_of_wandb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """W&B keeps tables and models of offline runs at home until they are synced, which these never are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_DATA_DIR", str(tmp_path_factory.mktemp("wandb_data")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     """Forks a process for each command line, which can be killed: see kills/nursery.py."""

@@ -54,12 +54,18 @@ def one_line(error: object) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def missing_extra(package: str, extra: str, needed_by: str) -> UserError:
+def missing_extra(package: str, extra: str, needed_by: str, *, distribution: str = "feedtune") -> UserError:
     """The error for an optional dependency that is not installed; it names the extra that brings it.
+
+    Args:
+        package: what cannot be imported.
+        extra: of `distribution` that brings it.
+        needed_by: the key or option that needs it.
+        distribution: of the plugin that asks.
 
     >>> print(missing_extra("peft", "lora", "backbone.lora"))
     backbone.lora needs the package 'peft'. Install it with: pip install 'feedtune[lora]'
     """
     return UserError(
-        f"{needed_by} needs the package '{package}'. Install it with: pip install 'feedtune[{extra}]'"
+        f"{needed_by} needs the package '{package}'. Install it with: pip install '{distribution}[{extra}]'"
     )

@@ -48,9 +48,11 @@ def main(arguments: Sequence[str]) -> int:
     named = [one for one in given.what if "=" not in one]
     wanted = list(_choices(named, choices, overrides))
     samples = None if given.samples is None else read_samples(Path(given.samples))
+    if samples is not None and not any(group == "reward" for group, _ in wanted):
+        raise UserError("--samples: only rewards are tried on samples, and none is to be checked")
     certificates = []
     for group, option in wanted:
-        certificates.append(_certify(group, option, _meant_for(group, overrides), samples))
+        certificates.append(_certify(group, option, _meant_for(group, overrides), samples, len(wanted) > 1))
         show(certificates[-1])
     if given.json is not None:
         _write(Path(given.json), certificates)
@@ -139,11 +141,20 @@ def _meant_for(group: str, overrides: Sequence[str]) -> list[str]:
 
 
 def _certify(
-    group: str, option: str, overrides: Sequence[str], samples: Sequence[Sample] | None
+    group: str, option: str, overrides: Sequence[str], samples: Sequence[Sample] | None, go_on: bool
 ) -> Certificate:
-    from feedtune.testing.certification import certify
+    """One option's certificate; `go_on`: one that cannot be composed is a broken law, and others follow."""
+    from feedtune.testing.certification import Certificate, certify
+    from feedtune.testing.runner import Result, said
 
-    return certify(group, option, overrides, samples)
+    try:
+        return certify(group, option, overrides, samples)
+    except UserError as error:
+        if not go_on:
+            raise
+        return Certificate(
+            group, option, "", "", "", [Result("it can be composed", "failed", 0.0, said(error))]
+        )
 
 
 def read_samples(file: Path) -> list[Sample]:
@@ -192,9 +203,9 @@ def show(certificate: Certificate) -> None:
 
     console = Console(soft_wrap=False, highlight=False)
     version = f" {certificate.version}" if certificate.version else ""
+    home = f"  ({escape(certificate.distribution)}{version})" if certificate.distribution else ""
     note = f"\n{certificate.note}" if certificate.note else ""
-    origin = f"{escape(certificate.target)}  ({escape(certificate.distribution)}{version})"
-    console.print(f"\n[bold]{escape(certificate.name)}[/]  {origin}{note}")
+    console.print(f"\n[bold]{escape(certificate.name)}[/]  {escape(certificate.target)}{home}{note}")
     table = Table("law", "result", "seconds", box=None, pad_edge=False)
     table.columns[2].justify = "right"
     for result in certificate.results:

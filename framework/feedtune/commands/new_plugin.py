@@ -42,8 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 def check_kind(kind: str) -> None:
     """Refuse what is no kind of plugin."""
     if kind not in KINDS:
-        hint = nearest(kind, KINDS) or ""
-        raise UserError(f"--kind: expected one of {', '.join(KINDS)}, got '{kind}'.{hint}")
+        raise UserError(f"--kind: expected one of {', '.join(KINDS)}, got '{kind}'.{nearest(kind, KINDS)}")
 
 
 def check_name(name: str, kind: str) -> None:

@@ -15,7 +15,12 @@ from feedtune.errors import UserError, one_line
 
 
 def build(config: Any, key: str, **given: Any) -> Any:
-    """The object that a config node describes; `given` are arguments that only exist at run time.
+    """The object that a config node describes.
+
+    Args:
+        config: the node.
+        key: its full name in the config, for messages.
+        given: arguments that only exist at run time; the target gets those that it names.
 
     Nodes with `_partial_: true` give a function that calls their target later. An empty node gives None.
     What is called is what `resolve` has let through: nothing is looked up again.
@@ -44,7 +49,15 @@ def _made(node: Any, key: str, given: Mapping[str, Any] | None = None) -> Any:
     if node.get("_recursive_", True):
         arguments = {name: _made(value, f"{key}.{name}") for name, value in arguments.items()}
     call = partial(_called, target, key, **arguments)
-    return call if node.get("_partial_", False) else call(**(given or {}))
+    return call if node.get("_partial_", False) else call(**_named(target, given or {}))
+
+
+def _named(target: Callable[..., Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arguments that a target has a name for: a collector that scores nothing need not take a reward."""
+    parameters = inspect.signature(target).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        return given
+    return {name: value for name, value in given.items() if name in parameters}
 
 
 def _called(target: Callable[..., Any], key: str, /, *args: Any, **arguments: Any) -> Any:

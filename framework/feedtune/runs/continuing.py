@@ -38,15 +38,17 @@ def check_length(trainer: Mapping[str, Any], checkpoint: Path) -> None:
         UserError: naming the key, its value and what the run has done.
     """
     manifest = read_manifest(checkpoint.parent)
-    epochs, steps = manifest["epoch"], manifest["step"]
-    within = not manifest["ends_epoch"]
+    # A manifest that somebody has made up may say anything.
+    done = [manifest.get(name) for name in ("epoch", "step")]
+    epochs, steps = (value if isinstance(value, int) else 0 for value in done)
+    within = manifest.get("ends_epoch") is False
     problems = []
     if _is_below(trainer.get("max_epochs"), epochs + within):
-        done = _counted(epochs, "epoch") + (" and a part of the next" if within else "")
-        problems.append(_too_short("max_epochs", trainer["max_epochs"], epochs + within, done))
+        said = _counted(epochs, "epoch") + (" and a part of the next" if within else "")
+        problems.append(_too_short("max_epochs", trainer["max_epochs"], epochs + within, said))
     if _is_below(trainer.get("max_steps"), steps):
-        done = _counted(steps, "optimiser step")
-        problems.append(_too_short("max_steps", trainer["max_steps"], steps, done))
+        said = _counted(steps, "optimiser step")
+        problems.append(_too_short("max_steps", trainer["max_steps"], steps, said))
     if problems:
         raise UserError("\n".join(problems))
 

@@ -71,7 +71,7 @@ def further(config: DictConfig, known: Sequence[str] = (), without: Sequence[str
         if config.get(group) is None:
             config[group] = {}
     lines: list[str] = []
-    attempts = {"": partial(_types, config), **_attempts(config)}
+    attempts: dict[str, Callable[[], Any]] = {"": partial(_types, config), **_attempts(config)}
     for part, attempt in attempts.items():
         if part in without or any(part in _parts_of(line) for line in (*known, *lines)):
             continue

@@ -27,7 +27,7 @@ class Kind:
 KINDS = {
     "backbone": Kind(
         "A minimal gated recurrent network.",
-        "minGRU (Feng et al. 2024, arXiv:2410.01201): its gates do not read its memory, so that all\n"
+        "After minGRU (Feng et al. 2024, arXiv:2410.01201): its gates do not read its memory, so that all\n"
         "matrix products of a layer are done at once. It takes rows of any length and starts from scratch.",
         "feedtune train backbone={name} algorithm=sft",
     ),

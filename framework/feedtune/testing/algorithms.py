@@ -94,10 +94,7 @@ class AlgorithmSuite(Suite):
         stage, found = self.stage(make=lambda: made), list[Any]()
         found.append(sorted(made.needs()))
         for seed in range(2):
-            lengths = [
-                (3, 1, 28, 6)[number % 4] for number in range(2 * self.group_size)
-            ]  # one near a usual limit
-            exp = random_rollout(seed, 2, self.group_size, lengths)
+            exp = self.rollout(seed, groups=2) if seed else self.with_a_long_row()
             found.append(self.outcome(exp, stage))
             made.after_step(stage.policy)
             with torch.no_grad():
@@ -105,6 +102,11 @@ class AlgorithmSuite(Suite):
                 found.append(stage.policy.action_logits(hidden).log_softmax(-1))
         found += [dict(made.state_dict()), dict(stage.policy.state_dict())]
         return found
+
+    def with_a_long_row(self) -> Experience:
+        """A group of which one row is near a usual limit of length."""
+        lengths = [(3, 1, 28, 6)[number % 4] for number in range(self.group_size)]
+        return random_rollout(0, 1, self.group_size, lengths)
 
     def make_backbone(self) -> Backbone:
         """What the policy reads with; float64."""

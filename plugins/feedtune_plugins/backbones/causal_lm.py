@@ -22,9 +22,9 @@ from transformers.utils import logging
 
 from feedtune.contracts import Backbone, State
 from feedtune.errors import UserError
+from feedtune.parts import ZeroHead, zero_head
 from feedtune_plugins.backbones.one_query import fast_for_one_query
 from feedtune_plugins.backbones.packing import packed_linears
-from feedtune_plugins.backbones.parts import ZeroHead, zero_head
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from feedtune.contracts import Backbone, State
 from feedtune.errors import UserError
-from feedtune_plugins.backbones.parts import LeftAligned
+from feedtune.parts import LeftAligned
 
 NOTHING = 0
 """The symbol before a row's first token; token i is symbol i + 1."""

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from feedtune.contracts import Backbone, State
 from feedtune.errors import UserError, nearest
-from feedtune_plugins.backbones.parts import LeftAligned, ZeroHead, zero_head
+from feedtune.parts import LeftAligned, ZeroHead, zero_head
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 

@@ -147,12 +147,14 @@ def test_samples_that_are_none_are_refused_by_their_line(text: str, said: str, t
         (["buffer=reply"], "buffer=reply: there is no such option. Did you mean 'replay'?"),
         (["feedtun"], "feedtun: there is no plugin of this name. Did you mean 'feedtune'?"),
         (["reward.scale=1"], "what is to be checked?"),
+        (["buffer=once", "--samples", "said.jsonl"], "--samples: only rewards are tried on samples"),
         (["buffer=once", "--samples", "nowhere.jsonl"], "--samples nowhere.jsonl: "),
         (["buffer=once", "buffer.pases=2"], "buffer.pases: there is no such key"),
         ([], "the following arguments are required"),
     ],
 )
 def test_misuse_is_one_message_and_exit_2(arguments: list[str], said: str, feedtune: Any, rows: Path) -> None:
+    Path("said.jsonl").write_text('{"response": "a"}\n{"response": "b"}\n')
     done = feedtune("check", *arguments)
     assert done.code == 2
     assert said in done.err
@@ -162,6 +164,19 @@ def test_a_value_of_the_wrong_type_breaks_a_law(feedtune: Any, rows: Path) -> No
     done = feedtune("check", "buffer=once", "buffer.passes=x")
     assert done.code == 1
     assert "buffer.passes: expected a whole number, got 'x'" in " ".join(done.out.split())
+
+
+def test_an_option_that_cannot_be_composed_stops_no_other(feedtune: Any, folder: Path) -> None:
+    """Alone it is a mistake of the command; among others it is one that is not certified."""
+    (folder / "conf" / "reward" / "broken.yaml").write_text("# reward=broken\n_target_: [\n")
+    alone = feedtune("check", "reward=broken", "plugins_path=./mine")
+    assert (alone.code, alone.out) == (2, "")
+    assert "broken.yaml: cannot be read" in alone.err
+    done = feedtune("check", "plugins_path=./mine")
+    words = " ".join(done.out.split())
+    assert done.code == 1
+    assert "it can be composed: " in words
+    assert "not certified: reward=broken. Options: 2." in words
 
 
 def test_a_plugin_is_named_by_entry_point_distribution_or_package() -> None:

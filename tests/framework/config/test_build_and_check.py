@@ -324,6 +324,8 @@ def test_nodes_inside_nodes_are_built_first(nodes: Any) -> None:
 
 def test_arguments_that_exist_only_at_run_time(own: str) -> None:
     assert build({"_target_": f"{own}.needs", "x": 1}, "it", given_later="now") == "1 now"
+    # A target gets those that it has a name for.
+    assert build({"_target_": f"{own}.needs", "x": 1}, "it", given_later="now", other=2) == "1 now"
     with pytest.raises(UserError, match=r"^it\.given_later: not given, and it has no default$"):
         build({"_target_": f"{own}.needs", "x": 1}, "it")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from feedtune.contracts import Backbone, State
 from feedtune.errors import UserError
+from feedtune.parts import zero_head
 from torch import Tensor, nn
 from torch.nn.functional import glu, linear
 
@@ -75,16 +76,7 @@ class GatedConvolution(Backbone):
 
     def head(self, outputs: int) -> nn.Module:
         """A linear head on the hidden states, that starts at 0."""
-        return ZeroHead(self.hidden_size, outputs, device=self.bias.device, dtype=self.bias.dtype)
-
-
-class ZeroHead(nn.Linear):
-    """Starts at 0 and draws no random numbers: under a seed, a head more changes nothing else."""
-
-    def reset_parameters(self) -> None:
-        """Weight and bias are 0."""
-        nn.init.zeros_(self.weight)
-        nn.init.zeros_(self.bias)
+        return zero_head(self.hidden_size, outputs, like=self.bias)
 
 
 class Layer(nn.Module):

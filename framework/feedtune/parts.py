@@ -1,4 +1,4 @@
-"""Small parts that several backbones share: heads that start at 0, and rows moved to the left."""
+"""Small parts for whoever writes a backbone: heads that start at 0, and rows moved to the left."""
 
 from __future__ import annotations
 
