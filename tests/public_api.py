@@ -59,7 +59,7 @@ def _lines(path: str, what: Any) -> Iterator[str]:
     yield f"{path}{_signature(what)}"
     if inspect.isclass(what):
         for name, member in sorted(vars(what).items()):
-            if name.startswith("_"):
+            if name.startswith(("_", "test_")):  # the laws of a suite are no names to call
                 continue
             function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
             if inspect.isfunction(function):

@@ -53,6 +53,12 @@ MISTAKES: dict[str, list[str]] = {
     # options, keys and their types
     "algorithm=pp0": ["algorithm=pp0: there is no such option", "Did you mean 'ppo'?", "rloo, sft"],
     "+experiment=nope": ["experiment=nope", "quickstart_ppo"],
+    "+reward/source@reward.sources.len=length": [
+        "expected an option of 'reward', as in +reward@reward.sources.len=length"
+    ],
+    "+rewrd@reward.sources.len=length": [
+        "there is no group 'rewrd'. Did you mean 'reward'? Groups: algorithm,"
+    ],
     "optimizerr=adam": ["optimizerr", "Did you mean 'optimizer'?"],
     "optimizer.lrr=1": ["optimizer.lrr", "Did you mean 'lr'?", "weight_decay"],
     "task.eval_pth=x": ["task.eval_pth", "Did you mean 'eval_path'?"],  # of the chosen task, not the default

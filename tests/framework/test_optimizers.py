@@ -49,12 +49,18 @@ def test_every_key_is_an_argument_and_is_used(file: Path) -> None:
     assert keys - elsewhere <= {*kind([torch.nn.Parameter(torch.zeros(2, 2))]).defaults, *elsewhere}
 
 
+@pytest.fixture(scope="module")
+def base() -> list[str]:
+    return overrides(Path("rows.jsonl"), "lstm", "sft")
+
+
 @pytest.mark.parametrize("name", [file.stem for file in FILES])
-def test_each_trains_and_goes_on_to_the_bit(name: str, tmp_path: Path) -> None:
+def test_each_trains_and_goes_on_to_the_bit(name: str, base: list[str], tmp_path: Path) -> None:
     """Two epochs in one go, against the second epoch again from the checkpoint of the first."""
-    chosen = overrides(write_rows(tmp_path, ROWS[:12]), "lstm", "sft", f"optimizer={name}")
+    config = compose_config([*base, f"task.path={write_rows(tmp_path, ROWS[:12])}", f"optimizer={name}"])
     folder = tmp_path / "run"
-    run(folder, chosen)
+    folder.mkdir()
+    train(config, folder)
     whole = fingerprint(folder)
     last = newest_state(folder).parent
     losses = [float(row["loss/policy"]) for row in whole["metrics"]]
@@ -63,7 +69,7 @@ def test_each_trains_and_goes_on_to_the_bit(name: str, tmp_path: Path) -> None:
     again = newest(folder)
     assert again is not None
     assert again.parent != last
-    train(compose_config(chosen), folder, again)
+    train(config, folder, again)
     assert newest_state(folder).parent == last
     assert fingerprint(folder) == whole
 

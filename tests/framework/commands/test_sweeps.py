@@ -80,6 +80,13 @@ def test_what_an_earlier_sweep_said_in_the_folder_is_forgotten(
     assert len(jobs(rows.parent / "sweep")) == 1
 
 
+def test_a_grid_takes_no_intervals(tiny: list[str], feedtune: Any) -> None:
+    said = feedtune("train", *tiny, "-m", "hydra.sweep.dir=sweep", "optimizer.lr=interval(1e-4,1e-2)")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "a grid takes its values from a list, as in optimizer.lr=1e-4,1e-3" in said.err
+    assert "hparams_search=optuna" in said.err
+
+
 # Optuna
 
 
