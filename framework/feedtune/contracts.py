@@ -197,8 +197,8 @@ class Collector(ABC):
 class Buffer(ABC):
     """What happens to experience between its collection and the optimiser.
 
-    Groups are never split where `on_policy` is true; one that draws old rows may, unless its algorithm compares
-    the rows of a group. What it draws in `add` comes from a generator of its own, kept in `state_dict`.
+    Groups are never split where `on_policy` is true; one that draws old rows may split them. What it draws in
+    `add` comes from a generator of its own, kept in `state_dict`.
     """
 
     on_policy: ClassVar[bool] = True

@@ -15,11 +15,11 @@ from feedtune.completion import SUPPLIES, complete, logp_drift
 from feedtune.contracts import Algorithm, Backbone, Buffer, Collector, Reference, Row
 from feedtune.credit import Spell, with_credit
 from feedtune.distributed import gather_objects, sum_over_ranks
-from feedtune.errors import UserError, nearest
+from feedtune.errors import UserError
 from feedtune.experience import Experience
 from feedtune.metrics import EpochMetrics, EpochRows
 from feedtune.nonfinite import FiniteGuard, OnNonFinite, diverged
-from feedtune.optimizers import refuse_unfit
+from feedtune.optimizers import check_optimizer
 from feedtune.policy import Policy
 from feedtune.profiling import Stopwatch, timing
 from feedtune.randomness import global_rng_state, set_global_rng_state
@@ -227,8 +227,7 @@ class TuningModule(lightning.LightningModule):
             {"params": ps, "name": name, **self.group_options.get(name, {})} for name, ps in parts.items()
         ]
         optimizer = self.make_optimizer(groups)
-        refuse_unfit(optimizer)
-        _check_options(self.group_options, optimizer)
+        check_optimizer(optimizer, self.group_options)
         if self.make_scheduler is None:
             return optimizer
         steps = int(self.trainer.estimated_stepping_batches)
@@ -398,15 +397,3 @@ def check_on_policy(algorithm: Algorithm, collector: Collector, buffer: Buffer) 
             f"distribution than the policy's own, on which {name} depends. "
             "Leave them to `feedtune generate` and `feedtune evaluate`."
         )
-
-
-def _check_options(options: Mapping[str, Mapping[str, Any]], optimizer: torch.optim.Optimizer) -> None:
-    """Refuse options of parts of the policy that the optimiser would never read."""
-    for part, chosen in options.items():
-        for name in chosen:
-            if name not in optimizer.defaults:
-                known = ", ".join(optimizer.defaults)
-                raise UserError(
-                    f"parameter_groups.{part}.{name}: {type(optimizer).__name__} has no such option."
-                    f"{nearest(name, optimizer.defaults)} It has: {known}"
-                )

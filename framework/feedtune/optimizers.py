@@ -1,10 +1,13 @@
-"""Which optimisers of torch cannot train a policy, and why."""
+"""Which optimisers of torch cannot train a policy, and which options of its parts one reads."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import optim
 
-from feedtune.errors import UserError
+from feedtune.errors import UserError, nearest
 
 REFUSED = {
     optim.LBFGS: "it asks for a minibatch's loss several times a step, which is counted and guarded once",
@@ -25,3 +28,24 @@ def refuse_unfit(optimizer: optim.Optimizer) -> None:
     for kind, why in REFUSED.items():
         if isinstance(optimizer, kind):
             raise UserError(f"optimizer: {kind.__name__} cannot train a policy: {why}")
+
+
+def check_optimizer(optimizer: optim.Optimizer, options: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse an optimiser that is unfit, and options of parts of the policy that it would never read.
+
+    Args:
+        optimizer: over the policy's parts.
+        options: of each part, by its name: `parameter_groups`.
+
+    Raises:
+        UserError: naming the optimiser, or the key.
+    """
+    refuse_unfit(optimizer)
+    for part, chosen in options.items():
+        for name in chosen:
+            if name not in optimizer.defaults:
+                known = ", ".join(optimizer.defaults)
+                raise UserError(
+                    f"parameter_groups.{part}.{name}: {type(optimizer).__name__} has no such option."
+                    f"{nearest(name, optimizer.defaults)} It has: {known}"
+                )
