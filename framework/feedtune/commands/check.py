@@ -2,7 +2,8 @@
 
 Each option is composed as `feedtune train` composes it, built, and tried: pads, batch splits, states, order
 of rows, NaN, seeds, saving, other number types, and whether every key of its YAML has an effect. The exit
-code is 0 where every law holds, 1 where one is broken, 2 where the command is wrong.
+code is 0 where every law holds, 1 where one is broken or `feedtune plugins` knows of a problem with the plugin,
+2 where the command is wrong.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from feedtune.commands.arguments import Arguments
 from feedtune.config.discovery import Provider, options_of, providers
 from feedtune.config.local_plugins import adopt
+from feedtune.config.plugin_problems import Problem, problems
 from feedtune.errors import UserError, nearest, one_line
+from feedtune.text.visible import plain
 
 if TYPE_CHECKING:
     from feedtune.contracts import Sample
@@ -43,20 +46,28 @@ def main(arguments: Sequence[str]) -> int:
     overrides = [one for one in given.what if "=" in one and one.partition("=")[0] not in KINDS]
     adopt(overrides)
     choices = [
-        tuple(one.split("=", 1)) for one in given.what if one.partition("=")[0] in KINDS and "=" in one
+        (group, option)
+        for group, equals, option in (one.partition("=") for one in given.what)
+        if equals and group in KINDS
     ]
     named = [one for one in given.what if "=" not in one]
-    wanted = list(_choices(named, choices, overrides))
+    _refuse_unknown(choices)
+    plugins = _plugins(named, anything=bool(choices))
+    found = _problems_of(plugins, choices)
+    wanted = [*choices, *_offered_by(plugins, found)]
     samples = None if given.samples is None else read_samples(Path(given.samples))
     if samples is not None and not any(group == "reward" for group, _ in wanted):
         raise UserError("--samples: only rewards are tried on samples, and none is to be checked")
+    for problem in found:
+        print(plain(f"problem: {problem}"))
     certificates = []
+    go_on = len(wanted) > 1 or bool(found)
     for group, option in wanted:
-        certificates.append(_certify(group, option, _meant_for(group, overrides), samples, len(wanted) > 1))
+        certificates.append(_certify(group, option, _meant_for(group, overrides), samples, go_on))
         show(certificates[-1])
     if given.json is not None:
-        _write(Path(given.json), certificates)
-    return _summary(certificates)
+        _write(Path(given.json), certificates, found)
+    return _summary(certificates, found)
 
 
 def _parser() -> Arguments:
@@ -82,25 +93,46 @@ def _parser() -> Arguments:
     return parser
 
 
-def _choices(named: Sequence[str], choices: Sequence[Any], overrides: Sequence[str]) -> Iterator[Choice]:
-    """What is to be certified."""
+def _refuse_unknown(choices: Sequence[Choice]) -> None:
+    """Refuse options that nobody offers."""
     for group, option in choices:
         known = options_of(group)
         if option not in known:
             hint = nearest(option, known)
             raise UserError(f"{group}={option}: there is no such option.{hint} Options: {', '.join(known)}")
-        yield group, option
+
+
+def _plugins(named: Sequence[str], anything: bool) -> list[Provider]:
+    """The plugins all of whose options are to be certified; `anything`: there is something else to do."""
     chosen = [plugin for name in named for plugin in plugins_named(name)]
-    if not named and not choices:
+    if not named and not anything:
         chosen = [provider for provider in providers() if provider.folder is not None]
         if not chosen:
             raise UserError("what is to be checked? A plugin's NAME, GROUP=OPTION, or plugins_path=FOLDER")
-    for plugin in chosen:
+    return chosen
+
+
+def _problems_of(plugins: Sequence[Provider], choices: Sequence[Choice]) -> list[Problem]:
+    """What is known to be wrong with these plugins, and with a folder that offers one of these options."""
+    offered = {one for plugin in plugins for one in plugin.options()}
+    return [
+        problem
+        for problem in problems()
+        if problem.provider in plugins
+        or (problem.blocks and offered.intersection(problem.options))
+        or (problem.provider.folder is not None and set(choices).intersection(problem.options))
+    ]
+
+
+def _offered_by(plugins: Sequence[Provider], found: Sequence[Problem]) -> Iterator[Choice]:
+    """The options of plugins; not those that have a problem, since another's would be tried, or none."""
+    wrong = {option for problem in found for option in problem.options}
+    for plugin in plugins:
         offered = [(group, option) for group, option in plugin.options() if group in KINDS]
-        if not offered:
+        if not offered and (plugin.problem or not any(one.provider == plugin for one in found)):
             why = plugin.problem or f"it offers no {', '.join(KINDS[:-1])} or {KINDS[-1]}"
             raise UserError(f"{plugin.title}: {why}")
-        yield from offered
+        yield from (option for option in offered if option not in wrong)
 
 
 def plugins_named(name: str) -> list[Provider]:
@@ -216,10 +248,11 @@ def show(certificate: Certificate) -> None:
         console.print(f"\n[bold red]{escape(result.law)}[/]: {escape(result.message)}")
 
 
-def _write(file: Path, certificates: Sequence[Certificate]) -> None:
+def _write(file: Path, certificates: Sequence[Certificate], problems: Sequence[Problem]) -> None:
     found = {
-        "passed": all(one.passed for one in certificates),
+        "passed": all(one.passed for one in certificates) and not problems,
         "options": [one.as_dict() for one in certificates],
+        "problems": [str(one) for one in problems],
     }
     try:
         file.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -227,12 +260,13 @@ def _write(file: Path, certificates: Sequence[Certificate]) -> None:
         raise UserError(f"--json {file}: {one_line(error)}") from error
 
 
-def _summary(certificates: Sequence[Certificate]) -> int:
+def _summary(certificates: Sequence[Certificate], problems: Sequence[Problem]) -> int:
     """The last line, and the exit code."""
     laws = [result for certificate in certificates for result in certificate.results]
     broken = sum(len(certificate.failed) for certificate in certificates)
     idle = sum(result.outcome == "not applicable" for result in laws)
-    failed = [certificate.name for certificate in certificates if not certificate.passed]
+    wrong = dict.fromkeys(problem.provider.title for problem in problems)
+    failed = [*wrong, *(certificate.name for certificate in certificates if not certificate.passed)]
     say = f"not certified: {', '.join(failed)}" if failed else "certified"
     print(
         f"\n{say}. Options: {len(certificates)}. Laws: {len(laws) - broken - idle} passed, {broken} failed, "

@@ -22,6 +22,7 @@ from feedtune.commands.resume import changed, saved_config
 from feedtune.config.compose import compose_config
 from feedtune.config.discovery import options_of
 from feedtune.config.hydra_errors import explained
+from feedtune.config.local_plugins import KEY as PLUGINS_PATH
 from feedtune.config.local_plugins import adopt
 from feedtune.config.plugin_problems import warn
 from feedtune.config.saved import CONFIG, OVERRIDES, permitted, saved_overrides
@@ -111,7 +112,7 @@ def _config(folder: Path, overrides: Sequence[str], trust: bool) -> tuple[DictCo
     if not overrides:
         return permitted(saved, folder / CONFIG, trust), []
     own = saved_overrides(folder / OVERRIDES, trust, overrides)
-    warn()
+    warn(overrides)
     typed = [*_still_meant(own, overrides), *overrides]
     if _primary(folder) != "train":  # of a config of the user's own the overrides are not all
         return permitted(_exchanged(saved, overrides), folder / OVERRIDES, trust, overrides), typed
@@ -142,7 +143,8 @@ def _still_meant(own: Sequence[str], overrides: Sequence[str]) -> list[str]:
     """The run's own overrides, but for those of groups of which another option is chosen now."""
     parse = OverridesParser.create().parse_overrides
     with explained(overrides):
-        exchanged = {_group(one) for one in parse(list(overrides)) if options_of(one.key_or_group)}
+        given = parse(list(overrides))
+    exchanged = {_group(one) for one in given if options_of(one.key_or_group) or _group(one) == PLUGINS_PATH}
     return [line for line, one in zip(own, parse(list(own)), strict=True) if _group(one) not in exchanged]
 
 

@@ -98,8 +98,11 @@ def _pass_on(plugins_path: str | None, stages: Mapping[str, dict[str, Any]]) -> 
     if plugins_path is None:
         return
     for stage in stages.values():
-        if stage.get("command") == "train" and fits(stage.get("arguments", []), list[str]):
-            stage["arguments"] = [f"plugins_path={quoted(plugins_path)}", *stage.get("arguments", [])]
+        arguments = stage.get("arguments", [])
+        if stage.get("command") != "train" or not fits(arguments, list[str]):
+            continue
+        if not any(one.lstrip("+").startswith("plugins_path=") for one in arguments):
+            stage["arguments"] = [f"plugins_path={quoted(plugins_path)}", *arguments]
 
 
 def _problems_of(name: str, stage: Mapping[str, Any]) -> list[str]:

@@ -23,18 +23,27 @@ HEADER = ("group", "option", "class", "distribution", "version", "feedtune")
 
 def main(arguments: Sequence[str]) -> int:
     """Print a table, or JSON; 1 if there are problems, else 0."""
-    parser = Arguments(prog="feedtune plugins", description=__doc__)
-    parser.add_argument("overrides", nargs="*", metavar="plugins_path=FOLDER", help="a folder of plugins too")
+    parser = Arguments(
+        prog="feedtune plugins",
+        description=__doc__,
+        usage="feedtune plugins [plugins_path=FOLDER] [--json]",
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="plugins_path=FOLDER",
+        help="one folder of plugins that is not installed",
+    )
     parser.add_argument("--json", action="store_true", help="for scripts")
     given = parser.read(arguments)
     _adopt(given.overrides)
-    rows = [_row(p, group, option) for p in providers() for group, option in p.options()]
-    rows.sort(key=lambda row: (row["group"], row["option"]))
+    own, others = [[row for p in providers() if p.own is own for row in _rows(p)] for own in (True, False)]
+    rows = sorted(own, key=_place) + sorted(others, key=_place)
     found = [*problems(), *broken_classes()]
     if given.json:
         print(json.dumps({"options": rows, "problems": list(map(_as_json, found))}, indent=2))
     else:
-        _print_table(rows)
+        _print_table(rows, len(own))
         for problem in found:
             print(plain(f"problem: {problem}"))
     return 1 if found else 0
@@ -45,6 +54,14 @@ def _adopt(overrides: Sequence[str]) -> None:
         if not line.startswith(f"{KEY}="):
             raise UserError(f"'{line}': expected {KEY}=FOLDER; see feedtune plugins --help")
     adopt(overrides)
+
+
+def _rows(provider: Provider) -> list[dict[str, str]]:
+    return [_row(provider, group, option) for group, option in provider.options()]
+
+
+def _place(row: dict[str, str]) -> tuple[str, str]:
+    return row["group"], row["option"]
 
 
 def _row(provider: Provider, group: str, option: str) -> dict[str, str]:
@@ -68,9 +85,14 @@ def _as_json(problem: Problem) -> dict[str, str | list[str]]:
     }
 
 
-def _print_table(rows: Sequence[dict[str, str]]) -> None:
-    """Columns as wide as what stands in them: nothing is cut, also where the output is no terminal."""
+def _print_table(rows: Sequence[dict[str, str]], own: int) -> None:
+    """Columns as wide as what stands in them: nothing is cut, also where the output is no terminal.
+
+    Below feedtune's `own` rows, and set apart from them, are those of plugins: a long table ends with them.
+    """
     lines = [HEADER, *(tuple(map(plain, row.values())) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
+    for number, line in enumerate(lines):
+        if 1 < number == own + 1:
+            print()
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from feedtune.config.hydra_errors import ComposeError, explained
 from feedtune.config.hydra_section import check_flags, check_hydra_section
 from feedtune.config.local_plugins import adopt
 from feedtune.config.plugin_problems import warn
+from feedtune.config.saved import asks_for_trust
 from feedtune.errors import UserError
 
 
@@ -28,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     overrides = _overrides(arguments)
     flags = _without(overrides, arguments)
     overrides = adopt(overrides)
-    warn()
+    warn(overrides)
     with explained(overrides):
         check_hydra_section(overrides)
     if {"-h", "--help"} & set(flags):
@@ -131,4 +133,15 @@ def _finish(config: DictConfig, folder: Path) -> None:
     print(f"run folder: {folder}")
     if config.report:
         print(report_line([folder], folder / "report.html"))
-    print(f'next: feedtune evaluate {folder}   or: feedtune generate {folder} "Hello"')
+    print(f"next: {what_next(folder)}")
+
+
+def what_next(folder: Path) -> str:
+    """The commands that a run has been made for, with `--trust` where they would ask for it."""
+    from feedtune.runs.export import record_asks_for_trust
+
+    place = shlex.quote(str(folder))
+    speaking = record_asks_for_trust(folder)
+    measuring = speaking or asks_for_trust(folder)
+    evaluate = f"feedtune evaluate {place}{' --trust' if measuring else ''}"
+    return f'{evaluate}   or: feedtune generate {place} "Hello"{" --trust" if speaking else ""}'

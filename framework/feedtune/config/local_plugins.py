@@ -28,6 +28,11 @@ from feedtune.errors import UserError, one_line
 
 KEY = "plugins_path"
 
+ONE_FOLDER = (
+    f"expected one folder; {KEY} takes one only: put the options of all into its conf/, or install the "
+    "others as plugins (pip install -e)"
+)
+
 _GIVEN = re.compile(rf"\+{{0,2}}{KEY}=")
 
 _NO_PLUGINS = ("conf", "conftest", "setup", "test", "tests")
@@ -47,6 +52,8 @@ def adopt(overrides: Sequence[str]) -> list[str]:
         UserError: it is no folder of plugins.
     """
     given = [line for line in overrides if _GIVEN.match(line)]
+    if len(given) > 1:
+        raise UserError(f"{' '.join(given)}: {ONE_FOLDER}")
     folder = _folder(given[-1]) if given else None
     if folder is None:
         set_local(None)
@@ -123,7 +130,8 @@ def _folder(line: str) -> Path | None:
     if found is None:
         return None
     if not (isinstance(found, str) and found):
-        raise UserError(f"{line}: expected a folder, got {found!r}")
+        several = isinstance(value, list) and len(value) > 1
+        raise UserError(f"{line}: {ONE_FOLDER if several else f'expected a folder, got {found!r}'}")
     return _absolute(found)
 
 

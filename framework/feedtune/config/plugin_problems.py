@@ -9,11 +9,16 @@ plugins offer the same option neither can be chosen.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
+import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from feedtune.config.discovery import Provider, providers, third_party
 from feedtune.config.option_files import class_of, mapping_of
@@ -43,7 +48,8 @@ class Problem:
     blocks: bool = True  # those options cannot be chosen
 
     def __str__(self) -> str:
-        return f"{self.provider.title}: {self.what.rstrip('.')}; {self.remedy}"
+        what = re.sub(r"\. Did you mean ('.*')\?$", r" (did you mean \1?)", self.what)
+        return f"{self.provider.title}: {what.rstrip('.')}; {self.remedy}"
 
 
 def problems() -> list[Problem]:
@@ -142,49 +148,77 @@ def refuse_choices(choices: Mapping[str, Any]) -> None:
     """
     if not third_party():
         return
-    chosen = {
-        (key.split("@")[0], str(name))
-        for key, value in choices.items()
-        for name in (value if isinstance(value, list | tuple) else [value])
-    }
+    chosen = _options_in(choices)
     found = [problem for problem in problems() if problem.blocks]
     lines = [f"{_named(sorted(hit))}: {one}" for one in found if (hit := chosen.intersection(one.options))]
     if lines:
         raise UserError("\n".join(lines))
 
 
+def _options_in(choices: Mapping[str, Any]) -> set[Option]:
+    return {
+        (key.split("@")[0], str(name))
+        for key, value in choices.items()
+        for name in (value if isinstance(value, list | tuple) else [value])
+    }
+
+
 def broken_classes() -> list[Problem]:
-    """Options whose class cannot be had. Imports the plugins, and nothing of feedtune's own."""
+    """Options whose class cannot be had, or lacks one of their keys. Imports the plugins, nothing of ours."""
     found = []
     for provider in third_party():
         options = [] if provider.misfit() else _reachable(provider)
         for group, option in options:
             with contextlib.suppress(UserError):  # `problems` says so
                 path = class_of(provider, group, option)
-                problem = None if path is None else _import_problem(path, f"conf/{group}/{option}.yaml")
+                said = mapping_of(provider.file(group, option))
+                problem = None if path is None else _class_problem(path, f"conf/{group}/{option}.yaml", said)
                 if problem:
                     found.append(Problem(provider, problem, provider.remedy, ((group, option),)))
     return found
 
 
-def _import_problem(path: str, key: str) -> str | None:
+def _class_problem(path: str, file: str, said: Mapping[str, Any]) -> str | None:
+    """Why a class cannot be made of what an option's file says."""
     try:
         with contextlib.redirect_stdout(sys.stderr):  # ours is for the table, or for a script
-            loaded(path, key)
+            parameters = inspect.signature(loaded(path, file)).parameters
     except UserError as error:
         return str(error)
+    except (TypeError, ValueError):  # of some that are written in C nothing is known
+        return None
+    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        return None
+    for key in said:
+        if key not in parameters and key != "defaults" and not (key.startswith("_") and key.endswith("_")):
+            return f"{file}: {key}: {path} has no such argument.{nearest(key, parameters)}"
     return None
+
+
+def _chosen_by(overrides: Sequence[str]) -> set[Option]:
+    """The options that overrides choose; none where they cannot be read, which is told elsewhere."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException:
+        return set()
+    return _options_in({one.key_or_group: one.value() for one in parsed})
 
 
 _said: set[str] = set()
 """Lines that this process has said: the stages of a pipeline share one."""
 
 
-def warn() -> None:
-    """One line on standard error for every problem that is seen without importing."""
+def warn(overrides: Sequence[str] = ()) -> None:
+    """One line on standard error for every problem that is seen without importing.
+
+    Not for those of options that these overrides choose: `refuse_choices` will say it.
+    """
     if os.environ.get("LOCAL_RANK", "0") != "0":
         return  # of several processes, one speaks
-    for line in dict.fromkeys(map(str, problems())):
+    found = problems()
+    chosen = _chosen_by(overrides) if found else set()
+    told = [str(one) for one in found if not (one.blocks and chosen.intersection(one.options))]
+    for line in dict.fromkeys(told):
         if line not in _said:
             _said.add(line)
             print(f"feedtune: {plain(redacted(line))}", file=sys.stderr)

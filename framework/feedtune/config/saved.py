@@ -55,13 +55,16 @@ def how_to_go_on(folder: Path) -> str:
     >>> how_to_go_on(Path("runs/my run"))
     "feedtune resume 'runs/my run'"
     """
-    command = f"feedtune resume {shlex.quote(str(folder))}"
+    return f"feedtune resume {shlex.quote(str(folder))}{' --trust' if asks_for_trust(folder) else ''}"
+
+
+def asks_for_trust(folder: Path) -> bool:
+    """Whether the config of a run folder names code or servers that `resume` and `evaluate` ask about."""
     try:
         plain = to_plain(OmegaConf.load(folder / CONFIG))
-        asks = plain.get("trust") or plain.get(PLUGINS_PATH) or any(code_in(plain))
+        return bool(plain.get("trust") or plain.get(PLUGINS_PATH) or any(code_in(plain)))
     except (OSError, ValueError, AttributeError, YAMLError, OmegaConfBaseException, UserError):
-        return command
-    return f"{command} --trust" if asks else command
+        return False
 
 
 def remember_code(config: DictConfig) -> None:
@@ -81,15 +84,25 @@ def permitted(
         typed: the overrides of this very command; what they set is the user's word.
 
     Raises:
-        UserError: naming the code, and `--trust`.
+        UserError: naming the code, and `--trust`; or its folder of plugins is not there any more.
     """
+    plain = to_plain(config)
+    _refuse_moved(plain.get(PLUGINS_PATH), where)
     if trusting:
         return config
-    plain = to_plain(config)
     asked = [*_trusted_in(plain, typed), *_named_in(plain, typed)]
     if asked:
         raise _not_permitted(where, asked)
     return config
+
+
+def _refuse_moved(folder: Any, where: Path) -> None:
+    """Refuse a folder of plugins that has gone elsewhere: to trust it would not bring it back."""
+    if isinstance(folder, str) and not Path(folder).is_dir():
+        raise UserError(
+            f"{where}: {PLUGINS_PATH}: {folder}: there is no such folder any more. If it has been moved, "
+            f"name its new place: {PLUGINS_PATH}=FOLDER"
+        )
 
 
 def _not_permitted(where: Path, asked: Sequence[str]) -> UserError:
@@ -119,6 +132,7 @@ def saved_overrides(path: Path, trusting: bool = False, typed: Sequence[str] = (
         parsed = _parsed(lines)
     except (OSError, ValueError, YAMLError, OmegaConfBaseException, HydraException) as error:
         raise UserError(f"{path}: cannot be read: {one_line(error)}") from error
+    _refuse_moved(_saved_folder(parsed, typed), path)
     if not trusting:  # composing alone finds the options of such a folder, and the modules that they name
         _refuse_folders(path, parsed, typed)
     widening = {"hydra"} if trusting else {"hydra", "trust"}
@@ -130,15 +144,17 @@ def saved_overrides(path: Path, trusting: bool = False, typed: Sequence[str] = (
 
 
 def _refuse_folders(where: Path, saved: Sequence[Any], typed: Sequence[str]) -> None:
+    folder = _saved_folder(saved, typed)
+    if folder is not None and not is_code_of_user(folder):
+        raise _not_permitted(where, [f"{PLUGINS_PATH}={folder}"])
+
+
+def _saved_folder(saved: Sequence[Any], typed: Sequence[str]) -> str | None:
+    """The folder of plugins that saved overrides name; None: none, or the command has named another."""
     if any(one.key_or_group == PLUGINS_PATH for one in _parsed(typed)):
-        return  # the command's own word comes after the saved one
-    asked = [
-        f"{PLUGINS_PATH}={one.value()}"
-        for one in saved
-        if one.key_or_group == PLUGINS_PATH and one.value() and not is_code_of_user(str(one.value()))
-    ]
-    if asked:
-        raise _not_permitted(where, asked)
+        return None
+    found = [one.value() for one in saved if one.key_or_group == PLUGINS_PATH]
+    return str(found[-1]) if found and found[-1] else None
 
 
 def _trusted_in(plain: dict[str, Any], typed: Sequence[str]) -> list[str]:

@@ -53,7 +53,12 @@ def is_trusted(path: str) -> bool:
     >>> is_trusted("torch.optim.AdamW"), is_trusted("os.system"), is_trusted("torch.optimist")
     (True, False, False)
     """
-    return is_under(path, (*TRUSTED, *(p.package for p in providers() if p.package), *_trusted_by_user))
+    return needs_no_word(path) or is_under(path, _trusted_by_user)
+
+
+def needs_no_word(path: str) -> bool:
+    """Whether a dotted path is trusted in every process: of feedtune, its parts and installed plugins."""
+    return is_under(path, (*TRUSTED, *(p.package for p in providers() if p.package)))
 
 
 def is_under(path: str, prefixes: Iterable[str]) -> bool:

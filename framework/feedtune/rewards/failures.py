@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +17,10 @@ from feedtune.profiling import timed
 
 NAMED_ROWS = 5
 """Most rows that a message lists."""
+
+
+OWN = ("feedtune", "feedtune_plugins")
+"""Packages whose lines are nobody's to mend."""
 
 
 class SourceFailure(UserError):  # noqa: N818 - what happened to the source, not a mistake in a program
@@ -82,8 +89,25 @@ def call_source(source: RewardSource, samples: Sequence[Sample]) -> Scores:
         said = " ".join(str(error).split())
         raise SourceFailure(
             f"{name_of(source)} failed on {counted(samples)}: {type(error).__name__}: {said}"
+            f"{_place_of(error, source)}"
         ) from error
     return value if isinstance(value, Missing) else checked_scores(value, samples, _plain_name(source))
+
+
+def _place_of(error: Exception, source: RewardSource) -> str:
+    """The last line of the source's own file that the error came through, such as ` (judge.py:12)`.
+
+    Nothing for feedtune's own sources: what fails there is a service, or the data.
+    """
+    made_of = source if inspect.isroutine(source) else type(source)
+    if made_of.__module__.split(".")[0] in OWN:
+        return ""
+    try:
+        file = inspect.getfile(made_of)
+    except (TypeError, OSError):  # built in, or typed in
+        return ""
+    lines = [one.lineno for one in traceback.extract_tb(error.__traceback__) if one.filename == file]
+    return f" ({Path(file).name}:{lines[-1]})" if lines else ""
 
 
 def checked_scores(value: Any, samples: Sequence[Sample], name: str) -> Scores:

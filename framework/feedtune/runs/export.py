@@ -16,7 +16,7 @@ from feedtune.checkpoints import listed
 from feedtune.config.local_plugins import KEY as PLUGINS_PATH
 from feedtune.config.local_plugins import home_of
 from feedtune.config.local_plugins import use as use_folder
-from feedtune.config.trust import is_trusted, resolve
+from feedtune.config.trust import is_trusted, needs_no_word, resolve
 from feedtune.config.trust import trust as trust_prefixes
 from feedtune.contracts import Backbone
 from feedtune.errors import UserError, one_line
@@ -25,6 +25,9 @@ from feedtune.text.codec import Codec
 
 RECORD = "feedtune.json"
 FORMAT = 1
+
+MOVED = "which is not there any more: put the folder back, or say PYTHONPATH=FOLDER"
+"""Of a folder of plugins, where a command takes no `plugins_path`."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ def load(folder: str | Path, *, trust: bool = False) -> Loaded:
     record = read_record(export)
     if trust:
         _trust_classes(record)
+    _refuse_folders(record, export)
     policy_class: type[Policy] = _class_of(record["policy"], Policy, f"{export / RECORD}: policy.class")
     towers = {name: load_tower(export, name) for name in record["towers"]}
     backbone = load_backbone(export)
@@ -95,6 +99,15 @@ def load(folder: str | Path, *, trust: bool = False) -> Loaded:
         raise UserError(f"{export / RECORD}: policy.config: {one_line(error)}") from error
     load_heads(policy, export)
     return Loaded(policy.eval(), Codec.load(export), bool(record.get("chat")))
+
+
+def record_asks_for_trust(folder: str | Path) -> bool:
+    """Whether an export names classes that a new process makes only if it is told to."""
+    try:
+        record = read_record(export_of(folder))
+    except UserError:
+        return False
+    return not all(needs_no_word(str(part.get("class"))) for part in _parts_of(record))
 
 
 def export_of(folder: str | Path) -> Path:
@@ -171,9 +184,28 @@ def load_heads(policy: Policy, export: Path) -> None:
     policy.heads.load_state_dict({**own, **saved})
 
 
+def _parts_of(record: dict[str, Any]) -> list[dict[str, Any]]:
+    return [record["policy"], record["backbone"], *record["towers"].values()]
+
+
+def _refuse_folders(record: dict[str, Any], export: Path) -> None:
+    """Refuse classes of a folder of plugins that nobody has named to this process."""
+    for name, part in {
+        "policy": record["policy"],
+        "backbone": record["backbone"],
+        **record["towers"],
+    }.items():
+        folder, path = part.get(PLUGINS_PATH), str(part.get("class"))
+        if folder is not None and not is_trusted(path):
+            where = f"{export / RECORD}: {name}.class: '{path}' is of the folder {folder}"
+            if not Path(str(folder)).is_dir():
+                raise UserError(f"{where}, {MOVED} and add --trust")
+            raise UserError(f"{where}, which is not trusted. If you know what it does, add --trust")
+
+
 def _trust_classes(record: dict[str, Any]) -> None:
     """Let the modules be imported where the classes that a record names are said to live."""
-    for part in (record["policy"], record["backbone"], *record["towers"].values()):
+    for part in _parts_of(record):
         trust_prefixes([str(part.get("class")).rpartition(".")[0]])
         if Path(str(part.get(PLUGINS_PATH))).is_dir():
             use_folder(str(part[PLUGINS_PATH]))
@@ -185,15 +217,14 @@ def _class_of(record: dict[str, Any], base: type, key: str) -> Any:
     if folder is not None and not is_trusted(str(record.get("class"))):
         raise UserError(
             f"{key}: '{record.get('class')}' is of the folder {folder}, which is not trusted. If you know "
-            f"what it does, add plugins_path={folder} (where the command takes no overrides: --trust)"
+            f"what it does, add plugins_path={folder}"
         )
     try:
         found = resolve(record.get("class"), key)
     except UserError as error:
         if folder is None or Path(str(folder)).is_dir():
             raise
-        lost = f"it was in {folder}, which is not there: put the folder back, or say PYTHONPATH=FOLDER"
-        raise UserError(f"{error}; {lost}") from error
+        raise UserError(f"{error}; it was in {folder}, {MOVED}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UserError(f"{key}: '{record['class']}' is no {base.__name__.lower()}")
     return found

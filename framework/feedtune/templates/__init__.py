@@ -50,7 +50,8 @@ KINDS = {
     ),
     "collector": Kind(
         "Learns from answers that people have rated.",
-        "Rows of a file with an answer and a rating in the column `reward`; `ratings.jsonl` is an example.",
+        "Rows of a file with an answer and a rating in the column `reward`. `ratings.jsonl` is an example:\n"
+        "it lies in this project's folder and its sdist, not in the wheel, so call the command from there.",
         "feedtune train algorithm=dqn collector={name} task=jsonl task.path=ratings.jsonl",
         {"ratings.jsonl.j2": "ratings.jsonl"},
     ),

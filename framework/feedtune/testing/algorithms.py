@@ -25,7 +25,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.testing import assert_close
 
 from feedtune.completion import complete
 from feedtune.contracts import Algorithm, Backbone
@@ -40,6 +39,7 @@ from feedtune.testing.rollouts import (
     right_aligned,
     short_and_good,
 )
+from feedtune.testing.sameness import close
 from feedtune.testing.stages import Outcome, Stage, all_equal, equal, nudge
 from feedtune.testing.suite import Suite, require, untouched_randomness
 from feedtune.testing.tiny import VOCABULARY, Louder, TinyBackbone
@@ -260,10 +260,10 @@ class AlgorithmSuite(Suite):
                 for number in sorted(set(exp.group.tolist()))
             ]
             total = sum(part.loss for part in parts)
-            assert_close(total, whole.loss, atol=self.tolerance, rtol=0)
+            close(total, whole.loss, self.tolerance, "the sum of the parts' losses", relative=0.0)
             for name, gradient in whole.gradients.items():
                 added = sum(part.gradients.get(name, torch.zeros_like(gradient)) for part in parts)
-                assert_close(added, gradient, atol=self.tolerance, rtol=0, msg=f"gradient of {name}")
+                close(added, gradient, self.tolerance, f"gradient of {name}", relative=0.0)
 
     def test_a_row_without_a_score_is_as_good_as_absent(self) -> None:
         for exp in self.rollouts():

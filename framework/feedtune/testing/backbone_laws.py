@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.testing import assert_close
 
 from feedtune.contracts import Backbone, State
+from feedtune.testing.sameness import close
 
 Row = Tensor  # [length] int64
 Pads = tuple[int, int]  # columns before and after the real tokens
@@ -78,7 +78,8 @@ def prefix_law(backbone: Backbone, length: int, tolerance: float) -> None:
     for k in range(1, length):
         first, state = backbone(rows[:, :k], mask[:, :k])
         rest, _ = backbone(rows[:, k:], mask[:, k:], state)
-        same(torch.cat([first, rest], 1), whole, tolerance, f"prefix of {k} and its state")
+        for b, row in enumerate(torch.cat([first, rest], 1)):
+            same(row, whole[b], tolerance, f"row {b} read as a prefix of {k} tokens and the rest")
 
 
 def pads_law(
@@ -176,6 +177,4 @@ def equal_backbones(found: Backbone, expected: Backbone, tolerance: float = 0.0)
 
 def same(found: Tensor, expected: Tensor | int, tolerance: float, what: str) -> None:
     assert isinstance(expected, Tensor)
-    if not expected.is_floating_point():
-        tolerance = 0.0
-    assert_close(found, expected, atol=tolerance, rtol=tolerance, msg=lambda text: f"{what}: {text}")
+    close(found, expected, tolerance if expected.is_floating_point() else 0.0, what)

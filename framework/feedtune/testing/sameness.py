@@ -29,6 +29,41 @@ def alike(found: Any, expected: Any, within: float = 0.0) -> bool:
     )
 
 
+def close(found: Tensor, expected: Tensor, within: float, what: str, relative: float | None = None) -> None:
+    """Require tensors to be the same up to rounding, and say in one sentence where they are not.
+
+    Args:
+        found, expected: of one shape, type and device; NaN is the same as NaN nowhere but in both.
+        within: most by which entries may differ.
+        what: is compared, for the message.
+        relative: share of an entry that is allowed on top; by default `within`.
+
+    Raises:
+        AssertionError: with the largest difference, its place and the tolerance.
+
+    >>> close(torch.tensor([[1.0, 2.5]]), torch.tensor([[1.0, 2.0]]), 0.1, "row 3")
+    Traceback (most recent call last):
+    AssertionError: row 3: the largest difference is 0.5 at [0, 1] (2.5, expected 2), the tolerance 0.1
+    """
+    for name in ("shape", "dtype", "device"):
+        ours, theirs = getattr(found, name), getattr(expected, name)
+        if ours != theirs:
+            shown = (list(ours), list(theirs)) if name == "shape" else (ours, theirs)
+            raise AssertionError(f"{what}: {name} {shown[0]}, expected {shown[1]}")
+    a, b = found.detach().double(), expected.detach().double()
+    share = within if relative is None else relative
+    right = torch.isclose(a, b, rtol=share, atol=within, equal_nan=True)
+    if bool(right.all()):
+        return
+    gaps = torch.where(right, -1.0, (a - b).abs().nan_to_num(nan=torch.inf))
+    place = [int(one) for one in torch.unravel_index(gaps.argmax(), gaps.shape)]
+    where, pair = (f" at {place}" if place else ""), (float(a[tuple(place)]), float(b[tuple(place)]))
+    raise AssertionError(
+        f"{what}: the largest difference is {abs(pair[0] - pair[1]):.3g}{where} ({pair[0]:.6g}, expected "
+        f"{pair[1]:.6g}), the tolerance {within:g}"
+    )
+
+
 def _same_leaf(found: Any, expected: Any, within: float) -> bool:
     if not (isinstance(found, Tensor) and isinstance(expected, Tensor)):
         return type(found) is type(expected) and bool(found == expected)

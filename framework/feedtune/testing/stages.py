@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.testing import assert_close
 
 from feedtune.contracts import Algorithm
 from feedtune.policy import Policy
 from feedtune.references import FrozenCopy
+from feedtune.testing.sameness import close
 
 
 @dataclass
@@ -50,7 +50,4 @@ def all_equal(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], withi
 
 
 def equal(found: Tensor, expected: Tensor, within: float, what: str) -> None:
-    def say(difference: str) -> str:
-        return f"{what}: {difference}"
-
-    assert_close(found, expected, atol=within, rtol=within, equal_nan=True, msg=say)
+    close(found, expected, within, what)

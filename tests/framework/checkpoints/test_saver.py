@@ -323,7 +323,7 @@ def test_a_full_disk_ends_the_run_cleanly_and_it_can_go_on(chosen: list[str], tm
     assert line.startswith(
         f"feedtune: {folder / 'checkpoints'}: cannot be written: File too large; it takes "
     )
-    assert line.endswith(f"make room. step-00000004 is as it was: go on with feedtune resume {folder}")
+    assert line.endswith(f"`ulimit -f`. step-00000004 is as it was: go on with feedtune resume {folder}")
     assert "Traceback" not in done.stderr
     assert saved(folder) == [4]
     train(compose_config([*chosen, *options[:2]]), folder, newest_state(folder))
