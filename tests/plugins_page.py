@@ -16,7 +16,7 @@ def files() -> dict[str, str]:
     found = {}
     for _, text in _BLOCK.findall(PAGE.read_text(encoding="utf-8")):
         first, _, rest = text.partition("\n")
-        if re.fullmatch(r"# (my_plugins|questions)/\S+", first):
+        if re.fullmatch(r"# (my_plugins|ours|questions)/\S+", first):
             found[first.removeprefix("# ")] = rest
     return found
 

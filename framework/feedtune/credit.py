@@ -39,7 +39,7 @@ def with_credit(rollout: Rollout, exp: Experience, spell: Spell) -> Sequence[Map
         exp: the same rows and columns, prepared by the algorithm.
         spell: says the tokens' texts.
     """
-    columns = {"advantage": exp.extra.get("advantage"), "kl": _kl(exp)}
+    columns = {"advantage": exp.extra.get("advantage"), "kl": token_kl(exp)}
     known = {n: c for n, c in columns.items() if c is not None and c.shape == exp.tokens.shape}
     if not known or not rollout.record_rows or exp.tokens.shape != rollout.experience.tokens.shape:
         return rollout.records
@@ -59,8 +59,8 @@ def with_credit(rollout: Rollout, exp: Experience, spell: Spell) -> Sequence[Map
     return [*found, *rollout.records[len(rows) :]]
 
 
-def _kl(exp: Experience) -> Tensor | None:
-    """log p/q of every token `[B, T]`."""
+def token_kl(exp: Experience) -> Tensor | None:
+    """log p - log q of every token `[B, T]`, p what acted, q the reference; None where one is not known."""
     acted = exp.sampler_logp if exp.old_logp is None else exp.old_logp
     return None if acted is None or exp.ref_logp is None else acted - exp.ref_logp
 

@@ -19,6 +19,7 @@ from feedtune.errors import UserError
 from feedtune.experience import Experience
 from feedtune.metrics import EpochMetrics, EpochRows
 from feedtune.nonfinite import FiniteGuard, OnNonFinite, diverged
+from feedtune.on_policy import check_on_policy
 from feedtune.optimizers import check_optimizer
 from feedtune.policy import Policy
 from feedtune.profiling import Stopwatch, timing
@@ -374,26 +375,3 @@ class TuningModule(lightning.LightningModule):
 def trainable_parameters(module: nn.Module) -> int:
     """Number of weights that training changes."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-
-def check_on_policy(algorithm: Algorithm, collector: Collector, buffer: Buffer) -> None:
-    """Refuse what draws, or keeps, other tokens than those that the policy as it is now would say."""
-    if not algorithm.on_policy:
-        return
-    name = type(algorithm).__name__
-    if not collector.on_policy:
-        raise UserError(
-            f"collector: {type(collector).__name__} reads what others said, but {name} is right only for "
-            "what the policy itself says. Leave the collector out: the algorithm brings one that samples"
-        )
-    if not buffer.on_policy:
-        raise UserError(
-            f"buffer: {type(buffer).__name__} brings back what earlier policies said, but {name} is right "
-            "only for the newest rollout. Leave the buffer out: the algorithm brings its own"
-        )
-    if collector.warped:
-        raise UserError(
-            "collector.decoding: greedy, top_k, top_p and repetition_penalty draw from another "
-            f"distribution than the policy's own, on which {name} depends. "
-            "Leave them to `feedtune generate` and `feedtune evaluate`."
-        )

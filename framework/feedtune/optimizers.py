@@ -15,6 +15,12 @@ REFUSED = {
 }
 """Optimisers that would be built, and then fail or count wrongly. Muon itself refuses what is no matrix."""
 
+LEFT_OUT = {
+    **{kind.__name__.lower(): why for kind, why in REFUSED.items()},
+    "muon": "it trains matrices alone, and other weights a policy has almost always",
+}
+"""Why an optimiser of torch is no option, by the name that it would have."""
+
 
 def refuse_unfit(optimizer: optim.Optimizer) -> None:
     """Refuse an optimiser that could not train a policy.

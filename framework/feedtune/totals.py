@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from feedtune.contracts import Rollout
+from feedtune.credit import token_kl
 from feedtune.experience import Experience
 
 Records = Sequence[Mapping[str, Any]]
@@ -27,10 +28,9 @@ def with_totals(records: Records, rollout: Rollout, exp: Experience) -> Records:
         return records
     action = rollout.experience.action
     lengths = action.sum(-1).tolist()
-    acted = exp.sampler_logp if exp.old_logp is None else exp.old_logp
-    total = None
-    if acted is not None and exp.ref_logp is not None and acted.shape == action.shape:
-        total = ((acted - exp.ref_logp).double() * action.to(acted.device)).sum(-1).tolist()
+    kl, total = token_kl(exp), None
+    if kl is not None and kl.shape == action.shape:
+        total = (kl.double() * action.to(kl.device)).sum(-1).tolist()
     found: list[Mapping[str, Any]] = []
     for record, row in zip(records, rollout.record_rows, strict=True):
         own: dict[str, Any] = {"length": lengths[row]} if lengths[row] else {}

@@ -101,7 +101,11 @@ def test_train_help_is_quick() -> None:
     [
         (["trian"], ["unknown command 'trian'", "Did you mean 'train'?", "evaluate, generate"]),
         (["--frob"], ["unknown command '--frob'"]),
-        (["plugins", "--jsn"], ["unrecognized arguments: --jsn", "feedtune plugins --help"]),
+        (
+            ["plugins", "--jsn"],
+            ["--jsn: there is no such flag (did you mean '--json'?); see feedtune plugins --help"],
+        ),
+        (["check", "--help-me"], ["--help-me: there is no such flag (did you mean '--help'?); see feedtune"]),
         (["generate"], ["required: DIR"]),
         (["generate", "run", "hi", "--top-k", "x"], ["--top-k", "invalid int value: 'x'"]),
         (["resume"], ["required: DIR"]),

@@ -2,8 +2,8 @@
 
 Each option is composed as `feedtune train` composes it, built, and tried: pads, batch splits, states, order
 of rows, NaN, seeds, saving, other number types, and whether every key of its YAML has an effect. The exit
-code is 0 where every law holds, 1 where one is broken or `feedtune plugins` knows of a problem with the plugin,
-2 where the command is wrong.
+code is 0 where every law holds, 1 where one is broken or `feedtune plugins` names a problem of the plugin, 2
+where the command is wrong.
 """
 
 from __future__ import annotations
@@ -120,8 +120,13 @@ def _problems_of(plugins: Sequence[Provider], choices: Sequence[Choice]) -> list
         for problem in problems()
         if problem.provider in plugins
         or (problem.blocks and offered.intersection(problem.options))
-        or (problem.provider.folder is not None and set(choices).intersection(problem.options))
+        or (_is_in_the_shade(problem) and set(choices).intersection(problem.options))
     ]
+
+
+def _is_in_the_shade(problem: Problem) -> bool:
+    """Whether it is of the command's folder, and what would be certified in its place is another's."""
+    return problem.provider.folder is not None and not problem.blocks
 
 
 def _offered_by(plugins: Sequence[Provider], found: Sequence[Problem]) -> Iterator[Choice]:
@@ -265,8 +270,13 @@ def _summary(certificates: Sequence[Certificate], problems: Sequence[Problem]) -
     laws = [result for certificate in certificates for result in certificate.results]
     broken = sum(len(certificate.failed) for certificate in certificates)
     idle = sum(result.outcome == "not applicable" for result in laws)
-    wrong = dict.fromkeys(problem.provider.title for problem in problems)
-    failed = [*wrong, *(certificate.name for certificate in certificates if not certificate.passed)]
+    wrong = [
+        name
+        for problem in problems
+        for name in [f"{group}={option}" for group, option in problem.options] or [problem.provider.title]
+    ]
+    broken_ones = [certificate.name for certificate in certificates if not certificate.passed]
+    failed = list(dict.fromkeys([*wrong, *broken_ones]))
     say = f"not certified: {', '.join(failed)}" if failed else "certified"
     print(
         f"\n{say}. Options: {len(certificates)}. Laws: {len(laws) - broken - idle} passed, {broken} failed, "

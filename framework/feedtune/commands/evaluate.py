@@ -25,7 +25,7 @@ from feedtune.config.hydra_errors import explained
 from feedtune.config.local_plugins import KEY as PLUGINS_PATH
 from feedtune.config.local_plugins import adopt
 from feedtune.config.plugin_problems import warn
-from feedtune.config.saved import CONFIG, OVERRIDES, permitted, saved_overrides
+from feedtune.config.saved import CONFIG, OVERRIDES, permitted, refuse_moved, saved_overrides
 from feedtune.errors import UserError, nearest
 from feedtune.evaluation import Evaluation, as_json, evaluate
 from feedtune.policy import Policy
@@ -37,16 +37,21 @@ USED = ("evaluation", "reward", "task", "init_from", "trust", "plugins_path", "r
 """What overrides may be about: the rest of a run's config is history."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print a table and write evaluation.json into the run folder."""
-    parser = Arguments(prog="feedtune evaluate", description=__doc__)
-    parser.add_argument("folder", type=Path, metavar="DIR", help="the run folder")
-    parser.add_argument(
+def parser() -> Arguments:
+    """What the command takes."""
+    made = Arguments(prog="feedtune evaluate", description=__doc__)
+    made.add_argument("folder", type=Path, metavar="DIR", help="the run folder")
+    made.add_argument(
         "overrides", nargs="*", help=f"of {', '.join(USED)}: such as evaluation.rows=200 reward=toxicity"
     )
-    parser.add_argument("--out", type=Path, help="where to write; by default DIR/evaluation.json")
-    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
-    given = parser.read(arguments)
+    made.add_argument("--out", type=Path, help="where to write; by default DIR/evaluation.json")
+    made.add_argument("--trust", action="store_true", help=TRUST_HELP)
+    return made
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print a table and write evaluation.json into the run folder."""
+    given = parser().read(arguments)
     found, before = evaluate_run(given.folder, given.overrides, trust=given.trust)
     out = given.out or given.folder / "evaluation.json"
     try:
@@ -69,7 +74,7 @@ def evaluate_run(
     Overrides change the run's config first: another reward, other rows, another way of decoding.
     Code that the folder itself names is run only with `trust`.
     """
-    _check_used(overrides)
+    check_used(overrides)
     overrides = adopt(overrides)
     config, typed = _config(folder, overrides, trust)
     config = checked(config, folder, typed)
@@ -94,7 +99,7 @@ def evaluate_run(
     return found, before
 
 
-def _check_used(overrides: Sequence[str]) -> None:
+def check_used(overrides: Sequence[str]) -> None:
     """Refuse overrides that would change nothing here, since they are about training."""
     with explained(overrides):
         parsed = OverridesParser.create().parse_overrides(list(overrides))
@@ -111,9 +116,13 @@ def _config(folder: Path, overrides: Sequence[str], trust: bool) -> tuple[DictCo
     saved = saved_config(folder)
     if not overrides:
         return permitted(saved, folder / CONFIG, trust), []
+    if not any(
+        _group(one) == PLUGINS_PATH for one in OverridesParser.create().parse_overrides(list(overrides))
+    ):
+        refuse_moved(saved.get(PLUGINS_PATH), folder / CONFIG)
     own = saved_overrides(folder / OVERRIDES, trust, overrides)
     warn(overrides)
-    typed = [*_still_meant(own, overrides), *overrides]
+    typed = [*still_meant(own, overrides), *overrides]
     if _primary(folder) != "train":  # of a config of the user's own the overrides are not all
         return permitted(_exchanged(saved, overrides), folder / OVERRIDES, trust, overrides), typed
     return permitted(compose_config(typed), folder / OVERRIDES, trust, overrides), typed
@@ -139,7 +148,7 @@ def _exchanged(saved: DictConfig, overrides: Sequence[str]) -> DictConfig:
     return changed(config, [str(one.input_line) for one in parsed if one not in choices])
 
 
-def _still_meant(own: Sequence[str], overrides: Sequence[str]) -> list[str]:
+def still_meant(own: Sequence[str], overrides: Sequence[str]) -> list[str]:
     """The run's own overrides, but for those of groups of which another option is chosen now."""
     parse = OverridesParser.create().parse_overrides
     with explained(overrides):

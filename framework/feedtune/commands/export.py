@@ -19,13 +19,18 @@ class Mergeable(Protocol):
         """Write the whole model into an existing folder, without tokenizer."""
 
 
+def parser() -> Arguments:
+    """What the command takes."""
+    made = Arguments(prog="feedtune export", description=__doc__)
+    made.add_argument("folder", type=Path, metavar="DIR", help="a run folder or its export/")
+    made.add_argument("out", type=Path, metavar="OUT", help="a new or empty folder")
+    made.add_argument("--trust", action="store_true", help=TRUST_HELP)
+    return made
+
+
 def main(arguments: Sequence[str]) -> int:
     """Write model and tokenizer; heads, which transformers does not know, stay in DIR/export."""
-    parser = Arguments(prog="feedtune export", description=__doc__)
-    parser.add_argument("folder", type=Path, metavar="DIR", help="a run folder or its export/")
-    parser.add_argument("out", type=Path, metavar="OUT", help="a new or empty folder")
-    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
-    given = parser.read(arguments)
+    given = parser().read(arguments)
     print(f"transformers folder: {export(given.folder, given.out, trust=given.trust)}")
     return 0
 

@@ -15,21 +15,13 @@ from rich.text import Text
 from feedtune.checkpoints import listed
 from feedtune.commands import evaluate, export, report, resume, train
 from feedtune.commands.report import report_line
+from feedtune.commands.stages import problems_of
 from feedtune.config.compose import compose_config, to_plain
 from feedtune.config.local_plugins import adopt, quoted
 from feedtune.config.plugin_problems import warn
-from feedtune.config.saved import remember_code
-from feedtune.config.trust import trust
-from feedtune.config.types import fits, wrong_type
-from feedtune.errors import Interrupted, UserError, nearest
-from feedtune.runs.mistakes import further
+from feedtune.config.types import fits
+from feedtune.errors import Interrupted, UserError
 from feedtune.text.visible import plain
-
-STAGES = ("train", "evaluate", "export", "report")
-"""Commands that a stage can be."""
-
-MADE_BY_STAGES = ("backbone", "reward", "task")
-"""Parts that may read what an earlier stage writes: they are tried when their stage begins."""
 
 USAGE = """usage: feedtune pipeline [overrides]
 
@@ -58,10 +50,10 @@ def main(arguments: Sequence[str]) -> int:
     warn()
     config = to_plain(compose_config(arguments, "pipeline"))
     _pass_on(config["plugins_path"], config["stages"])
-    problems = [line for name, stage in config["stages"].items() for line in _problems_of(name, stage)]
+    folder = Path(config["dir"])
+    problems = problems_of(config["stages"], folder)
     if problems:
         raise UserError("\n".join(problems))
-    folder = Path(config["dir"])
     if dry:
         _say_what_would_be(config["stages"], folder)
         return 0
@@ -98,31 +90,11 @@ def _pass_on(plugins_path: str | None, stages: Mapping[str, dict[str, Any]]) -> 
     if plugins_path is None:
         return
     for stage in stages.values():
-        arguments = stage.get("arguments", [])
-        if stage.get("command") != "train" or not fits(arguments, list[str]):
+        arguments = stage.get("arguments", []) if isinstance(stage, dict) else None
+        if arguments is None or stage.get("command") != "train" or not fits(arguments, list[str]):
             continue
         if not any(one.lstrip("+").startswith("plugins_path=") for one in arguments):
             stage["arguments"] = [f"plugins_path={quoted(plugins_path)}", *arguments]
-
-
-def _problems_of(name: str, stage: Mapping[str, Any]) -> list[str]:
-    """What the last stage gets wrong is told before the first has run."""
-    command, arguments = stage.get("command"), stage.get("arguments", [])
-    if command not in STAGES:
-        known = f"expected one of {', '.join(STAGES)}, got {command!r}.{nearest(str(command), STAGES)}"
-        return [f"stages.{name}.command: {known}"]
-    if not fits(arguments, list[str]):
-        return [wrong_type(f"stages.{name}.arguments", arguments, list[str])]
-    if command != "train":
-        return []
-    try:
-        own = compose_config(arguments)
-        trust(to_plain(own.trust))  # what the stages name is the user's own, also where one goes on
-        remember_code(own)
-        found = further(own, without=MADE_BY_STAGES)
-    except UserError as error:
-        found = str(error).splitlines()
-    return [f"stages.{name}: {line}" for line in found]
 
 
 def _say_what_would_be(stages: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
@@ -134,9 +106,9 @@ def _say_what_would_be(stages: Mapping[str, Mapping[str, Any]], folder: Path) ->
 
 
 def _state(stage: Mapping[str, Any], folder: Path) -> str:
-    arguments = stage.get("arguments", [])
     if stage["command"] == "export":
-        return "complete" if len(arguments) > 1 and any(Path(arguments[1]).glob("*")) else "to do"
+        out: Path = export.parser().read(stage["arguments"]).out
+        return "complete" if any(out.glob("*")) else "to do"
     if stage["command"] != "train":
         return "to do"
     if (folder / "export" / "feedtune.json").is_file():
@@ -148,7 +120,8 @@ def _run_stage(stage: Mapping[str, Any], folder: Path, trusting: bool) -> None:
     flags = ["--trust"] if trusting else []
     command, arguments, state = stage["command"], stage.get("arguments", []), _state(stage, folder)
     if state == "complete":
-        print(f"{arguments[1] if command == 'export' else folder}: complete already")
+        made = export.parser().read(arguments).out if command == "export" else folder
+        print(f"{made}: complete already")
     elif state == "goes on":
         resume.main([str(folder), *flags])
     elif command == "train":

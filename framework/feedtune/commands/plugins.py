@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
         "overrides",
         nargs="*",
         metavar="plugins_path=FOLDER",
-        help="one folder of plugins that is not installed",
+        help="a folder of plugins, at most one",
     )
     parser.add_argument("--json", action="store_true", help="for scripts")
     given = parser.read(arguments)

@@ -7,13 +7,18 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
+from feedtune.commands.arguments import Arguments
 from feedtune.errors import UserError, missing_extra
 from feedtune.report import write_report
 
 
-def main(argv: Sequence[str]) -> int:
-    """Write the report and print where it is."""
-    parser = argparse.ArgumentParser(
+def read(argv: Sequence[str]) -> argparse.Namespace:
+    """The command's `folders`, and `out`, the page to write.
+
+    Raises:
+        UserError: they are not what the command takes.
+    """
+    parser = Arguments(
         prog="feedtune report",
         description="Write one HTML page about a run, or several: numbers, curves, settings, samples.",
     )
@@ -21,12 +26,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--out", metavar="FILE", type=Path, help="default: DIR/report.html, or ./report.html for several"
     )
-    given = parser.parse_args(argv)
-    folders: list[Path] = given.folders
-    out: Path = given.out or (folders[0] if len(folders) == 1 else Path()) / "report.html"
-    if out.suffix.lower() not in {".html", ".htm"}:
-        raise UserError(f"--out: expected a name that ends in .html, got '{out}'")
-    print(write_report(folders, out))
+    given = parser.read(argv)
+    given.out = given.out or (given.folders[0] if len(given.folders) == 1 else Path()) / "report.html"
+    if given.out.suffix.lower() not in {".html", ".htm"}:
+        raise UserError(f"--out: expected a name that ends in .html, got '{given.out}'")
+    return given
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the report and print where it is."""
+    given = read(argv)
+    print(write_report(given.folders, given.out))
     return 0
 
 

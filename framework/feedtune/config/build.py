@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -12,6 +13,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from feedtune.config.compose import FLAGS, MISSING, to_plain
 from feedtune.config.trust import resolve
 from feedtune.errors import UserError, one_line
+
+ALIASES = {"lr": "learning rate", "eps": "epsilon", "betas": "beta parameter"}
+"""What torch's optimisers call their arguments."""
 
 
 def build(config: Any, key: str, **given: Any) -> Any:
@@ -69,5 +73,23 @@ def _called(target: Callable[..., Any], key: str, /, *args: Any, **arguments: An
             raise UserError(f"{key}.{parameter.name}: not given, and it has no default")
     try:
         return target(*args, **arguments)
-    except (MisconfigurationException, ImportError, TypeError, ValueError) as error:
-        raise UserError(f"{key}: {one_line(error)}") from error
+    except (MisconfigurationException, ImportError, RuntimeError, TypeError, ValueError) as error:
+        said = one_line(error)
+        raise UserError(f"{_key_in(said, key, arguments)}: {said}") from error
+
+
+def _key_in(said: str, key: str, arguments: Mapping[str, Any]) -> str:
+    """The full key that a message is about, where it has the name and the value of one argument alone."""
+    named = [
+        name
+        for name, value in arguments.items()
+        if re.search(rf"\b({ALIASES.get(name, name)}|{name})\b", said) and _mentions(said, value)
+    ]
+    return f"{key}.{named[0]}" if len(named) == 1 else key
+
+
+def _mentions(said: str, value: Any) -> bool:
+    """Whether a message shows a value, or one of a list."""
+    if isinstance(value, list | tuple):
+        return any(_mentions(said, one) for one in value)
+    return bool(re.search(rf"(?<![\w.-]){re.escape(str(value))}(?![\w]|\.\d)", said))

@@ -125,6 +125,8 @@ def explain(error: Exception, overrides: Sequence[str] = (), config_name: str = 
         key, _, values = ambiguous[1].partition("=")
         return f"{key}={values}: to run once with each, add --multirun; for a list, write '{key}=[{values}]'"
     unknown = re.match(r"Could not override '([^']+)'", text)  # "In 'x': ..." is about a file's own defaults
+    if unknown and "No match in the defaults list" in text and options_of(unknown[1]):
+        return _written_out(unknown[1], overrides)
     if unknown:
         return _unknown_key(unknown[1], overrides, config_name)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -161,8 +163,15 @@ def _unreadable_file(error: Exception) -> str:
 def _no_such_option(group: str, wrong: str, options: Sequence[str]) -> str:
     if (group, wrong) in EXTRAS:
         return str(missing_extra(EXTRAS[group, wrong], "sweeps", f"{group}={wrong}"))
-    hint = nearest(wrong, options)
+    hint = (_why_left_out(wrong) if group == "optimizer" else "") or nearest(wrong, options)
     return f"{group}={wrong}: there is no such option.{hint} Options of '{group}': {', '.join(options)}"
+
+
+def _why_left_out(optimizer: str) -> str:
+    from feedtune.optimizers import LEFT_OUT  # it imports torch, which takes a second
+
+    why = LEFT_OUT.get(optimizer.lower())
+    return f" That optimiser of torch is left out: {why}." if why else ""
 
 
 def _no_such_group(override: str, wrong: str) -> str:
@@ -184,15 +193,29 @@ def _no_option(overrides: Sequence[str]) -> str:
     return "a group takes the name of one of its options"
 
 
+def _written_out(group: str, overrides: Sequence[str]) -> str:
+    """An option chosen for a main file of the user's own that has no such choice: a printed config."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    typed = next((str(one.input_line) for one in parsed if one.key_or_group == group), group)
+    return (
+        f"{typed}: the file of --config-name writes its options out, so '{group}' cannot be chosen any more; "
+        f"values can be set ({group}.KEY=VALUE). A file that is to take options begins with a defaults list"
+    )
+
+
 def _unknown_key(key: str, overrides: Sequence[str], config_name: str) -> str:
     """Names the keys that stand beside the one that does not exist."""
     parent, _, name = key.rpartition(".")
-    node = _chosen_options(overrides, config_name)
+    top = node = _chosen_options(overrides, config_name)
     for part in parent.split(".") if parent else []:
         node = node.get(part) if hasattr(node, "get") else None
     group = key.partition(".")[0]
     if not node and parent == group and options_of(group):
         return f"{key}: the run has no '{group}'; choose one of {', '.join(options_of(group))} by {group}=..."
+    if group not in top:  # a key that is added there would be refused
+        known = [str(one) for one in top if one != "hydra"]
+        hint = nearest(group, known)
+        return f"{key}: there is no such key in the config.{hint} It has: {', '.join(known)}"
     if not hasattr(node, "keys"):
         return f"{key}: there is no such key; +{key}=... adds it"
     known = [str(k) for k in node.keys()]  # noqa: SIM118 - a DictConfig
@@ -201,8 +224,8 @@ def _unknown_key(key: str, overrides: Sequence[str], config_name: str) -> str:
         inner = next((k for k in given if k not in (node[name] or {})), None)
         if inner is not None:
             return _unknown_key(f"{key}.{inner}", overrides, config_name)
-    inside, hint = (f"'{parent}'", f"; +{key}=... adds one") if parent else ("the config", "")
-    return f"{key}: there is no such key in {inside}.{nearest(name, known)} It has: {', '.join(known)}{hint}"
+    hint = nearest(name, known)
+    return f"{key}: there is no such key in '{parent}'.{hint} It has: {', '.join(known)}; +{key}=... adds one"
 
 
 def _value_of(key: str, overrides: Sequence[str]) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def permitted(
         UserError: naming the code, and `--trust`; or its folder of plugins is not there any more.
     """
     plain = to_plain(config)
-    _refuse_moved(plain.get(PLUGINS_PATH), where)
+    refuse_moved(plain.get(PLUGINS_PATH), where)
     if trusting:
         return config
     asked = [*_trusted_in(plain, typed), *_named_in(plain, typed)]
@@ -96,8 +96,16 @@ def permitted(
     return config
 
 
-def _refuse_moved(folder: Any, where: Path) -> None:
-    """Refuse a folder of plugins that has gone elsewhere: to trust it would not bring it back."""
+def refuse_moved(folder: Any, where: Path) -> None:
+    """Refuse a folder of plugins that has gone elsewhere: to trust it would not bring it back.
+
+    Args:
+        folder: the `plugins_path` of a saved config.
+        where: that config's file, for the message.
+
+    Raises:
+        UserError: naming the folder, and how to name its new place.
+    """
     if isinstance(folder, str) and not Path(folder).is_dir():
         raise UserError(
             f"{where}: {PLUGINS_PATH}: {folder}: there is no such folder any more. If it has been moved, "
@@ -132,14 +140,15 @@ def saved_overrides(path: Path, trusting: bool = False, typed: Sequence[str] = (
         parsed = _parsed(lines)
     except (OSError, ValueError, YAMLError, OmegaConfBaseException, HydraException) as error:
         raise UserError(f"{path}: cannot be read: {one_line(error)}") from error
-    _refuse_moved(_saved_folder(parsed, typed), path)
     if not trusting:  # composing alone finds the options of such a folder, and the modules that they name
         _refuse_folders(path, parsed, typed)
     widening = {"hydra"} if trusting else {"hydra", "trust"}
+    folders = [line for line, one in zip(lines, parsed, strict=True) if one.key_or_group == PLUGINS_PATH]
     return [
         line
         for line, one in zip(lines, parsed, strict=True)
-        if one.key_or_group.replace("/", ".").split(".")[0] not in widening
+        if line not in folders[:-1]  # a resumed run may have been told of another
+        and one.key_or_group.replace("/", ".").split(".")[0] not in widening
     ]
 
 

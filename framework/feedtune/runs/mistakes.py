@@ -25,7 +25,7 @@ from feedtune.config.trust import resolve
 from feedtune.contracts import Backbone
 from feedtune.errors import UserError
 from feedtune.evaluation import EvaluationOptions
-from feedtune.module import check_on_policy
+from feedtune.on_policy import check_on_policy, check_on_policy_kinds
 from feedtune.rewards import RewardCalls
 from feedtune.runs.assembly import GROUPS, TOP_LEVEL, check_seed, check_together, no_reward
 
@@ -115,13 +115,20 @@ def _attempts(config: DictConfig) -> dict[str, Callable[[], Any]]:
     for name in config.get("callbacks") or {}:
         attempts[f"callbacks.{name}"] = partial(build, config.callbacks[name], f"callbacks.{name}")
     attempts["the plan"] = lambda: _planned(built("collector"), built("buffer"))
-    attempts["on policy"] = lambda: check_on_policy(built("algorithm"), built("collector"), built("buffer"))
+    parts = ("algorithm", "collector", "buffer")
+    attempts["kinds"] = lambda: check_on_policy_kinds(*_kinds(config, parts))
+    attempts["on policy"] = lambda: check_on_policy(*map(built, parts))
     return attempts
 
 
 def _built(config: DictConfig, part: str) -> Any:
     given = {"codec": None, "reward": no_reward} if part == "collector" else {}
     return build(config[part], part, **given)
+
+
+def _kinds(config: DictConfig, parts: Sequence[str]) -> list[type]:
+    """Classes of parts, of which some may refuse their arguments."""
+    return [resolve(config[part]._target_, f"{part}._target_") for part in parts]
 
 
 def _planned(collector: Any, buffer: Any) -> None:

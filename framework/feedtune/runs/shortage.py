@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from feedtune.durable import size
 from feedtune.errors import UserError, one_line
 
 SAID = (
@@ -54,7 +56,8 @@ def memory_in_words(config: DictConfig, place: Callable[[], str]) -> Iterator[No
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        text = f"out of memory {place()} ({_shortened(one_line(error))}). {'; '.join(_remedies(config))}"
+        said = _shortened(_with_sizes(one_line(error)))
+        text = f"out of memory {place()} ({said}). {'; '.join(_remedies(config))}"
         raise UserError("\n".join([text, *getattr(error, "__notes__", [])])) from error
 
 
@@ -77,6 +80,15 @@ def _remedies(config: DictConfig) -> list[str]:
 
 def _has(config: DictConfig, key: str) -> bool:
     return OmegaConf.select(config, key) is not None
+
+
+def _with_sizes(text: str) -> str:
+    """What an allocator says, its numbers of bytes for people.
+
+    >>> _with_sizes("you tried to allocate 25600000000 bytes.")
+    'you tried to allocate 25.6 GB.'
+    """
+    return re.sub(r"\b(\d+) bytes\b", lambda found: size(int(found[1])), text)
 
 
 def _shortened(text: str, length: int = 120) -> str:

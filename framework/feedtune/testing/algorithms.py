@@ -259,10 +259,11 @@ class AlgorithmSuite(Suite):
                 self.measured(stage, counted[(exp.group == number).nonzero().squeeze(-1)].trim(), {})
                 for number in sorted(set(exp.group.tolist()))
             ]
-            total = sum(part.loss for part in parts)
+            total = sum((part.loss for part in parts), torch.zeros_like(whole.loss))
             close(total, whole.loss, self.tolerance, "the sum of the parts' losses", relative=0.0)
             for name, gradient in whole.gradients.items():
-                added = sum(part.gradients.get(name, torch.zeros_like(gradient)) for part in parts)
+                zero = torch.zeros_like(gradient)
+                added = sum((part.gradients.get(name, zero) for part in parts), zero)
                 close(added, gradient, self.tolerance, f"gradient of {name}", relative=0.0)
 
     def test_a_row_without_a_score_is_as_good_as_absent(self) -> None:

@@ -175,8 +175,34 @@ def test_an_option_that_cannot_be_composed_stops_no_other(feedtune: Any, folder:
     done = feedtune("check", "plugins_path=./mine")
     words = " ".join(done.out.split())
     assert done.code == 1
-    assert "it can be composed: " in words
-    assert "not certified: reward=broken. Options: 2." in words
+    assert f"problem: plugins_path {folder}: conf/reward/broken.yaml: cannot be read" in words
+    assert "not certified: reward=broken. Options: 1." in words
+
+
+def test_feedtunes_option_of_the_same_name_is_not_certified_in_its_place(feedtune: Any, folder: Path) -> None:
+    conf = folder / "conf"
+    (conf / "reward" / "length.yaml").write_text(YAML.replace("=polite", "=length"))
+    what = "reward=length: feedtune has an option of this name, and that is the one that is chosen; give it"
+    done = feedtune("check", "plugins_path=./mine", "--json", "laws.json")
+    assert done.code == 1
+    assert done.out.startswith(f"problem: plugins_path {folder}: {what} another name\n")
+    assert "not certified: reward=length. Options: 1." in done.out  # polite
+    written = json.loads(Path("laws.json").read_text())
+    assert ([one["option"] for one in written["options"]], written["passed"]) == (["polite"], False)
+    assert what in written["problems"][0]
+    done = feedtune("check", "plugins_path=./mine", "reward=length")
+    assert (done.code, what in done.out) == (1, True)
+
+
+def test_a_group_that_there_is_not_is_told(feedtune: Any, folder: Path) -> None:
+    (folder / "conf" / "reward").rename(folder / "conf" / "rewards")
+    done = feedtune("check", "plugins_path=./mine")
+    assert done.code == 1
+    assert (
+        "conf/rewards/polite.yaml: feedtune has no group 'rewards' (did you mean 'reward'?); mend it"
+        in done.out
+    )
+    assert "not certified: rewards=polite. Options: 0." in done.out
 
 
 def test_a_plugin_is_named_by_entry_point_distribution_or_package() -> None:

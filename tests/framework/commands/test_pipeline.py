@@ -109,11 +109,48 @@ def test_the_mistakes_of_all_stages_show_at_once(stages: list[str], tmp_path: Pa
     assert (said.code, said.err.count("\n")) == (2, 3)
     assert said.err.splitlines() == [
         "feedtune: stages.pretrain: scheduler.warmup: expected a number, got 'x'",
-        "stages.pretrain: optimizer: Invalid learning rate: -1",
+        "stages.pretrain: optimizer.lr: Invalid learning rate: -1",
         "stages.evaluate.command: expected one of train, evaluate, export, report, got 'evalute'. "
         "Did you mean 'evaluate'?",
     ]
     assert not (tmp_path / FOLDER).exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_mistakes_of_stages_that_do_not_train_show_before_the_first(
+    stages: list[str], more: tuple[str, ...], tmp_path: Path, feedtune: Any
+) -> None:
+    """Of each command one: a key, a folder that no stage makes, a flag, and the name of a page."""
+    tune = [*SECOND, "task.path=rows.jsonl", "init_from=${dir}/pretrian"]
+    typed = [
+        "dir=all",
+        stages[1],
+        f"stages.tune.arguments={listed(tune)}",
+        f"stages.evaluate.arguments={listed(['${dir}/tuen', 'evaluation.rowz=8'])}",
+        '+stages.again={command: evaluate, arguments: ["${dir}/tune", "reward.targte=3", "optimizer.lr=1"]}',
+        "+stages.more={command: evaluate, "
+        'arguments: ["${dir}/tune", "reward.targte=3", "evaluation.rows=0"]}',
+        '+stages.folder={command: export, arguments: ["${dir}/tune", "${dir}/model", "--frob"]}',
+        '+stages.late={command: train, arguments: ["reward=length", "init_from=${dir}/model"]}',
+        '+stages.page={command: report, argumets: [], arguments: ["${dir}/tune", "--out", "page.pdf"]}',
+    ]
+    said = feedtune("pipeline", *typed, *more)
+    nowhere = "there is no such folder, and no stage before makes it. Did you mean"
+    begins = [
+        f"feedtune: stages.tune: init_from: all/pretrian: {nowhere} 'all/pretrain'?",
+        f"stages.evaluate: DIR: all/tuen: {nowhere} 'all/tune'?",
+        "stages.evaluate: evaluation.rowz: there is no such key in 'evaluation'. Did you mean 'rows'?",
+        "stages.again: optimizer.lr=1: evaluation uses evaluation, reward, ",
+        "stages.more: reward.targte: there is no such key in 'reward'. Did you mean 'target'?",
+        "stages.more: evaluation.rows: expected at least 1, got 0",
+        "stages.folder: --frob: there is no such flag; see feedtune export --help",
+        "stages.page.argumets: there is no such key. Did you mean 'arguments'?",
+        "stages.page: --out: expected a name that ends in .html, got 'page.pdf'",
+    ]
+    found = said.err.splitlines()
+    assert (said.code, said.out, len(found)) == (2, "", len(begins)), said.err
+    assert [line for line, begin in zip(found, begins, strict=True) if not line.startswith(begin)] == []
+    assert not (tmp_path / "all").exists()
 
 
 def test_a_dry_run_says_what_each_stage_would_do(stages: list[str], tmp_path: Path, feedtune: Any) -> None:

@@ -29,3 +29,13 @@ def test_the_first_hour_leads_to_a_certified_plugin(
     assert said.code == 2
     assert "reward.scale" in said.err
     feedtune("plugins")  # without the folder: it is forgotten
+
+
+def test_the_algorithm_of_the_page_is_certified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feedtune: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plugins_page.write(tmp_path, below="ours")
+    said = feedtune("check", "plugins_path=./ours")
+    assert (said.code, "certified. Options: 1." in said.out) == (0, True), said.out
+    feedtune("plugins")

@@ -57,7 +57,9 @@ def test_values_can_be_overridden_and_options_not(printed: list[str], rows: Path
     assert len(fingerprint(rows.parent / "short")["metrics"]) == 1
     said = feedtune("train", *MINE, "backbone=gru", "hydra.run.dir=other")
     assert (said.code, said.err.count("\n")) == (2, 1)
-    assert said.err.startswith("feedtune: backbone: ")
+    assert said.err.startswith("feedtune: backbone=gru: the file of --config-name writes its options out")
+    assert "(backbone.KEY=VALUE)" in said.err
+    assert "Did you mean" not in said.err
 
 
 def test_evaluation_with_another_reward_knows_the_rest_from_the_run(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from feedtune.config import hydra_setup
@@ -334,8 +335,24 @@ def test_a_partial_node_is_called_later_and_still_names_its_key(own: str) -> Non
     later = build({"_target_": f"{own}.needs", "_partial_": True, "x": 1}, "it")
     assert later(given_later="tomorrow") == "1 tomorrow"
     late_mistake = build({"_target_": "torch.optim.SGD", "_partial_": True, "lr": -1.0}, "optimizer")
-    with pytest.raises(UserError, match=r"^optimizer: Invalid learning rate: -1\.0$"):
+    with pytest.raises(UserError, match=r"^optimizer\.lr: Invalid learning rate: -1\.0$"):
         late_mistake([])
+
+
+@pytest.mark.parametrize(
+    ("values", "begins"),
+    [
+        ({"eps": -1}, "optimizer.eps: Invalid epsilon value: -1"),
+        ({"betas": [0.9, 1.5]}, "optimizer.betas: Invalid beta parameter at index 1: 1.5"),
+        ({"weight_decay": -2, "lr": 0.1}, "optimizer.weight_decay: Invalid weight_decay value: -2"),
+        ({"differentiable": True, "fused": True}, "optimizer: "),  # names two: which is wrong is not known
+    ],
+)
+def test_what_an_optimizer_says_of_an_argument_names_it(values: dict[str, Any], begins: str) -> None:
+    make = build({"_target_": "torch.optim.Adam", "_partial_": True, **values}, "optimizer")
+    with pytest.raises(UserError) as refused:
+        make([torch.nn.Parameter(torch.zeros(2))])
+    assert str(refused.value).startswith(begins)
 
 
 def test_what_is_not_to_be_recursed_into_stays(nodes: Any) -> None:
@@ -359,7 +376,7 @@ def test_an_error_of_a_constructor_names_the_key(own: str) -> None:
         build({"_target_": f"{own}.Point", "x": 1, "y": [{"_target_": f"{own}.fails"}]}, "outer")
     with pytest.raises(UserError, match=r"^point\.z: expected less$"):
         build({"_target_": f"{own}.refuses"}, "it")
-    with pytest.raises(UserError, match=r"^trainer: .*max_epochs.*-5\.$"):  # Lightning's own exception
+    with pytest.raises(UserError, match=r"^trainer\.max_epochs: .*-5\.$"):  # Lightning's own exception
         build({"_target_": "lightning.Trainer", "max_epochs": -5, "accelerator": "cpu"}, "trainer")
 
 

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import Logger
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from feedtune.commands.pipeline import STAGES
+from feedtune.commands.stages import STAGES
 from feedtune.config.build import build
 from feedtune.config.check import check
 from feedtune.config.compose import FLAGS, compose_config, to_plain

@@ -14,6 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from fake_plugins import POLITE, install, write
+from feedtune.commands.pipeline import _pass_on
 from feedtune.config import trust
 from feedtune.config.compose import compose_config
 from feedtune.config.discovery import own_conf, provider_of, providers, set_local
@@ -85,6 +86,8 @@ def test_a_run_takes_its_reward_from_the_folder(place: Path, feedtune: Any) -> N
     said = feedtune("train", *typed("hydra.run.dir=run"))
     assert said.code == 0, said.err
     assert mean_reward(place / "run") == 0.25
+    run = place / "run"
+    assert f'next: feedtune evaluate {run} --trust   or: feedtune generate {run} "Hello"\n' in said.out
     saved = OmegaConf.load(place / "run" / ".hydra" / "config.yaml")
     assert saved.plugins_path == str(place / "my_plugins")  # right in any working directory
     lines = OmegaConf.load(place / "run" / ".hydra" / "overrides.yaml")
@@ -164,6 +167,16 @@ def test_stages_of_a_pipeline_know_it(place: Path, feedtune: Any) -> None:
         json.loads((place / "all" / "second" / "evaluation.json").read_text())["metrics"]["eval/reward"]
         == 0.25
     )
+
+
+def test_a_stage_with_a_folder_of_its_own_keeps_that_alone() -> None:
+    stages = {
+        name: {"command": "train", "arguments": more}
+        for name, more in {"given": ["seed=1"], "own": ["plugins_path=b"]}.items()
+    }
+    _pass_on("/a", stages)
+    assert stages["given"]["arguments"] == ["plugins_path='/a'", "seed=1"]
+    assert stages["own"]["arguments"] == ["plugins_path=b"]
 
 
 def test_plugins_lists_it_and_what_is_wrong_with_it(place: Path, feedtune: Any) -> None:
@@ -249,6 +262,7 @@ def test_a_path_is_what_the_shell_and_hydra_make_of_it(
         ("plugins_path=a,b", r"plugins_path=a,b: expected one folder; a sweep goes over the options in it$"),
         ("plugins_path=3", r"plugins_path=3: expected a folder, got 3$"),
         ("plugins_path=[a]", r"plugins_path=\[a\]: expected a folder, got \['a'\]$"),
+        ("plugins_path=[a,b]", r"plugins_path=\[a,b\]: expected one folder; plugins_path takes one only: "),
         ("plugins_path=", r"plugins_path=: expected a folder, got ''$"),
         ("plugins_path=${nowhere}", r"plugins_path=\$\{nowhere\}: Interpolation key 'nowhere' not found$"),
         ("plugins_path=it's", r"'plugins_path=it's': cannot be read\. Quote a path with blanks"),
@@ -261,6 +275,14 @@ def test_what_is_no_folder_of_plugins(line: str, message: str, place: Path, feed
         adopt([line])
     said = feedtune("train", line, "--help")
     assert (said.code, said.err.count("\n")) == (2, 1)
+
+
+def test_two_folders_are_one_too_many(place: Path, feedtune: Any) -> None:
+    said = feedtune("plugins", "plugins_path=my_plugins", "plugins_path=other")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert (
+        "plugins_path=my_plugins plugins_path=other: expected one folder; plugins_path takes one" in said.err
+    )
 
 
 @pytest.mark.parametrize("name", ["torch.py", "os.py", "feedtune/__init__.py", "this.py", "yaml/__init__.py"])
@@ -308,6 +330,7 @@ def finished(place: Path, feedtune: Any, monkeypatch: pytest.MonkeyPatch) -> Pat
     kept = [one for one in typed() if not one.startswith("backbone")]
     said = feedtune("train", *kept, "backbone=net", "hydra.run.dir=run")
     assert said.code == 0, said.err
+    assert f'feedtune generate {place / "run"} "Hello" --trust\n' in said.out
     another_process(monkeypatch)
     elsewhere = place / "elsewhere"
     elsewhere.mkdir()
@@ -351,8 +374,16 @@ def test_the_command_may_name_it_instead(
 ) -> None:
     """Also where the folder has been moved since."""
     shutil.move(place / "my_plugins", place / "ours")
-    said = feedtune("evaluate", str(finished), "--trust")
-    assert (said.code, "plugins_path: " in said.err, "there is no such folder" in said.err) == (2, True, True)
+    moved = (
+        f"/.hydra/config.yaml: plugins_path: {place / 'my_plugins'}: there is no such folder any more. If "
+        "it has been moved, name its new place: plugins_path=FOLDER\n"
+    )
+    for command in ("evaluate", "resume"):
+        for more in ([], ["--trust"]):
+            said = feedtune(command, str(finished), *more)
+            assert (said.code, said.err) == (2, f"feedtune: {finished}{moved}")
+    said = feedtune("evaluate", str(finished), "evaluation.rows=2", "--trust")
+    assert (said.code, said.err) == (2, f"feedtune: {finished}{moved}")
     another_process(monkeypatch)
     said = feedtune("resume", str(finished), "trainer.max_epochs=2", "plugins_path=../ours")
     assert said.code == 0, said.err
@@ -370,7 +401,7 @@ def test_a_policy_of_the_folder_speaks_again_when_trusted(
         said = feedtune(*command)
         assert (said.code, said.err.count("\n")) == (2, 1)
         assert f"backbone.class: 'acme.Net' is of the folder {folder}, which is not trusted" in said.err
-        assert f"add plugins_path={folder} (where the command takes no overrides: --trust)" in said.err
+        assert said.err.endswith("If you know what it does, add --trust\n")
     assert "acme" not in sys.modules
     assert feedtune("generate", str(finished), "1", "--trust").code == 0
     another_process(monkeypatch)
@@ -383,7 +414,8 @@ def test_a_policy_of_the_folder_speaks_again_when_trusted(
     said = feedtune("generate", str(finished), "1", "--trust")
     assert (said.code, said.err.count("\n")) == (2, 1)
     assert (
-        f"it was in {folder}, which is not there: put the folder back, or say PYTHONPATH=FOLDER" in said.err
+        f"it was in {folder}, which is not there any more: put the folder back, or say PYTHONPATH=FOLDER"
+        in said.err
     )
     monkeypatch.syspath_prepend(place / "ours")
     assert feedtune("generate", str(finished), "1", "--trust").code == 0

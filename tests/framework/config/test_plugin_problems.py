@@ -39,6 +39,29 @@ def test_where_all_is_well_nothing_is_said(site: Path, feedtune: Any) -> None:
     assert feedtune("train", "--help").err == ""
 
 
+def test_keys_that_the_class_lacks(site: Path, feedtune: Any) -> None:
+    code = f"class It:\n    def __init__(self, scale=1): pass\n{SCORES}"
+    code += "class Any:\n    def __init__(self, **more): pass\n"
+    text = "_target_: polite.It\nscael: 2\n_partial_: false\n"
+    install(site, "polite", "polite", one("polite", "reward/kind", text, code))
+    (site / "polite" / "conf" / "reward" / "any.yaml").write_text("_target_: polite.Any\nscael: 2\n")
+    assert problems() == []
+    [found] = broken_classes()
+    assert found.what == (
+        "conf/reward/kind.yaml: scael: polite.It has no such argument. Did you mean 'scale'?"
+    )
+    said = feedtune("plugins")
+    assert said.code == 1
+    assert "scael: polite.It has no such argument (did you mean 'scale'?); pip install --upgrade" in said.out
+
+
+def test_plugins_stand_below_feedtunes_own(site: Path, feedtune: Any) -> None:
+    install(site, "polite", "polite", one("polite", "backbone/kind", "_target_: polite.It\n"))
+    lines = feedtune("plugins").out.splitlines()
+    assert lines[-2] == ""  # after feedtune's own, whatever the group
+    assert lines[-1].split()[:3] == ["backbone", "kind", "polite.It"]
+
+
 # What is seen without importing
 
 
@@ -95,7 +118,8 @@ def test_an_option_that_describes_nothing(text: str, what: str, site: Path, feed
     assert (said.code, said.err) == (0, f"feedtune: {line}\n")
     said = feedtune("train", "reward=rude", "--help")
     assert said.code == 2
-    assert line in said.err  # said once at the start, and why it ends where it is chosen
+    assert said.err.count(line) == 1  # only as the reason why it ends
+    assert said.err == f"feedtune: reward=rude: {line}\n"
 
 
 def test_a_file_that_is_no_text(site: Path, feedtune: Any) -> None:
@@ -130,8 +154,8 @@ def test_feedtunes_own_options_of_these_groups_have_classes() -> None:
 def test_a_group_that_is_spelt_wrong(site: Path) -> None:
     install(site, "polite", "polite", one("polite", "rewards/kind", "_target_: polite.It\n"))
     assert lines() == [
-        "plugin polite 1.2: conf/rewards/kind.yaml: feedtune has no group 'rewards'. Did you mean 'reward'?; "
-        "pip install --upgrade polite, or pip uninstall polite"
+        "plugin polite 1.2: conf/rewards/kind.yaml: feedtune has no group 'rewards' (did you mean 'reward'?)"
+        "; pip install --upgrade polite, or pip uninstall polite"
     ]
     install(site, "other", "other", one("other", "vocabularies/kind", "a: 1\n"))  # parts of its own
     providers.cache_clear()
@@ -162,7 +186,7 @@ def test_two_plugins_that_offer_the_same_option(site: Path, feedtune: Any) -> No
         assert str(caught.value) == f"reward=twice: {line}"
     said = feedtune("train", "reward=twice", f"hydra.run.dir={site / 'run'}")
     assert said.code == 2
-    assert said.err == f"feedtune: {line}\nfeedtune: reward=twice: {line}\n"
+    assert said.err == f"feedtune: reward=twice: {line}\n"
     assert not any(name in sys.modules for name in ("alpha", "beta"))
 
 

@@ -85,7 +85,8 @@ def test_after_the_last_attempt_the_last_failure_is_told() -> None:
     with pytest.raises(SourceFailure) as caught:
         score_samples(guarded(source, PATIENT), SAMPLES)
     assert str(caught.value) == (
-        "reward 'Flaky' failed on 2 samples (the first prompt: 'Hi'): RuntimeError: three; tried 3 times"
+        "reward 'Flaky' failed on 2 samples (the first prompt: 'Hi'): RuntimeError: three "
+        "(test_calls.py:54); tried 3 times"
     )
     assert source.calls == 3
 
@@ -101,7 +102,7 @@ def test_what_the_user_chose_is_not_tried_again_nor_taken_for_missing() -> None:
 def test_by_default_one_attempt_is_all_and_nothing_is_logged() -> None:
     source = Flaky(RuntimeError("gone"))
     reward = guarded(source, RewardCalls())
-    with pytest.raises(SourceFailure, match=r"RuntimeError: gone$"):
+    with pytest.raises(SourceFailure, match=r"RuntimeError: gone \(test_calls\.py:54\)$"):
         score_samples(reward, SAMPLES)
     assert source.calls == 1
     quiet = guarded(Flaky(), RewardCalls())
@@ -221,7 +222,8 @@ def test_a_failure_is_missing_and_never_0(capsys: pytest.CaptureFixture[str]) ->
     assert reward.metrics() == {"reward/failures": 0.0, "reward/missing": 0.0}  # a column of every rollout
     told = capsys.readouterr().err.splitlines()
     assert told == [
-        "feedtune: reward 'Flaky' failed on 2 samples (the first prompt: 'Hi'): RuntimeError: gone. "
+        "feedtune: reward 'Flaky' failed on 2 samples (the first prompt: 'Hi'): RuntimeError: gone "
+        "(test_calls.py:54). "
         "reward_calls.on_failure=missing: 2 rows without a score"
     ]  # once a rollout, however many calls fail in it
     reward.source.source.failures = [RuntimeError("again")]  # type: ignore[attr-defined]
@@ -275,7 +277,7 @@ def test_each_source_of_a_sum_is_tried_by_itself_and_named() -> None:
         score_samples(nested, SAMPLES)
     assert str(caught.value) == (
         "reward.sources.inner: reward.sources.bad: reward 'gone' failed on 2 samples "
-        "(the first prompt: 'Hi'): OSError: gone"
+        "(the first prompt: 'Hi'): OSError: gone (test_calls.py:266)"
     )
 
 

@@ -76,14 +76,24 @@ def test_nan_stays_nan_and_parts_come_through() -> None:
         ),
         (
             KeyError("reference"),
-            r"^reward 'Says' failed on 3 samples \(the first prompt: 'p'\): KeyError: 'reference'$",
+            r"^reward 'Says' failed on 3 samples \(the first prompt: 'p'\): KeyError: 'reference' "
+            r"\(test_failures\.py:27\)$",
         ),
-        (RuntimeError("two\nlines"), r": RuntimeError: two lines$"),
+        (RuntimeError("two\nlines"), r": RuntimeError: two lines \(test_failures\.py:27\)$"),
     ],
 )
 def test_what_is_wrong_is_named(value: object, pattern: str) -> None:
     with pytest.raises(SourceFailure, match=pattern):
         score_samples(Says(value), SAMPLES)
+
+
+def test_the_line_of_the_source_is_named_not_that_of_what_it_calls() -> None:
+    def source(samples: Sequence[Sample]) -> list[float]:
+        return [float(math.sqrt(-1)) for _ in samples]
+
+    line = source.__code__.co_firstlineno + 1
+    with pytest.raises(SourceFailure, match=rf"\(test_failures\.py:{line}\)$"):
+        call_source(source, SAMPLES)
 
 
 def test_no_samples_need_no_scores() -> None:

@@ -23,7 +23,7 @@ def lines(said: Any) -> list[str]:
 
 
 MISTAKES = {
-    "optimizer.lr=-1": "optimizer: Invalid learning rate: -1",
+    "optimizer.lr=-1": "optimizer.lr: Invalid learning rate: -1",
     "collector.group_size=3": "collector.group_size: 3 does not divide collector.responses=8",
     "scheduler.warmup=-1": "scheduler.warmup: expected at least 0, got -1",
     "algorithm.temperature=0": "algorithm.temperature: expected a number above 0, got 0",
@@ -98,6 +98,35 @@ def test_what_an_exchanged_part_lacks_and_that_it_does_not_fit(tiny: list[str], 
         "collector.responses",
     }
     assert any(line.startswith("collector: Offline reads what others said, but Policy") for line in found)
+
+
+def test_what_goes_together_is_told_by_classes_that_refuse_their_arguments(
+    tiny: list[str], feedtune: Any
+) -> None:
+    mine = [one for one in tiny if not one.startswith("collector.")]
+    found = lines(feedtune("train", *mine, "collector=offline", "collector.rows=0", "buffer=replay"))
+    begins = [
+        "buffer: Replay brings back what earlier policies said",
+        "collector.rows: expected at least 1, got 0",
+        "collector: Offline reads what others said",
+    ]
+    assert [line for line, begin in zip(found, begins, strict=True) if not line.startswith(begin)] == []
+
+
+def test_a_misspelt_group_before_a_dot_has_its_nearest_name(tiny: list[str], feedtune: Any) -> None:
+    """To add it would be refused by the next command."""
+    (found,) = lines(feedtune("train", *tiny, "backbnoe.hidden=3"))
+    begin = "backbnoe.hidden: there is no such key in the config. Did you mean 'backbone'? It has: seed, "
+    assert found.startswith(begin)
+    assert "+" not in found
+
+
+@pytest.mark.parametrize("name", ["lbfgs", "sparseadam", "muon"])
+def test_an_optimizer_that_is_left_out_says_why(name: str, tiny: list[str], feedtune: Any) -> None:
+    (found,) = lines(feedtune("train", *tiny, f"optimizer={name}"))
+    begin = f"optimizer={name}: there is no such option. That optimiser of torch is left out: it "
+    assert found.startswith(begin)
+    assert "Options of 'optimizer': adadelta, " in found
 
 
 def test_where_nothing_is_wrong_nothing_is_found(tiny: list[str]) -> None:

@@ -41,6 +41,17 @@ def test_the_ways_in_which_it_is_said(error: BaseException) -> None:
     assert is_out_of_memory(outer)
 
 
+def test_bytes_are_told_as_sizes_and_not_cut() -> None:
+    """Of what torch says, which was cut within its number; 25.6 GB is 25 600 000 000 bytes."""
+    said = (
+        "[enforce fail at alloc_cpu.cpp:128] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 25600000000 bytes. Error code 12 (Cannot allocate memory)"
+    )
+    with pytest.raises(UserError) as stop, memory_in_words(OmegaConf.create({}), lambda: "here"):
+        raise RuntimeError(said)
+    assert "you tried to allocate 25.6 GB" in str(stop.value)
+
+
 @pytest.mark.parametrize(
     "error",
     [ValueError("out of memory of names"), RuntimeError("shapes do not match"), OSError(28, "No space left")],
