@@ -40,9 +40,15 @@ def compare(runs: Sequence[Run]) -> Comparison | None:
     if len(told) < 2:
         return None
     configs = [settings(text, f"{runs[index].name}: {CONFIG}") for index, text in told.items()]
-    keys = sorted({key for config in configs for key in config}, key=lambda key: key.split("."))
+    keys = sorted({key for config in configs for key in config}, key=_order)
     rows = [Difference(key, [config.get(key) for config in configs]) for key in keys]
     return Comparison(list(told), len(keys), [row for row in rows if len(set(row.values)) > 1])
+
+
+def _order(key: str) -> tuple[bool, bool, list[str]]:
+    """What was chosen comes first, and what only says where a run is logged last."""
+    parts = key.split(".")
+    return parts[0] == "logger", parts[-1] != "_target_", parts
 
 
 def settings(text: str, where: str) -> dict[str, str]:

@@ -45,6 +45,14 @@ def test_keys_that_differ_and_no_others(tmp_path: Path) -> None:
     assert "4 of 6 keys differ." in page.text  # these, same and optimizer.name
 
 
+def test_choices_come_first_and_loggers_last(tmp_path: Path) -> None:
+    texts = [
+        f"logger: {{id: {n}}}\nbackbone: {{_target_: kind{n}, hidden: {n}}}\nseed: {n}\n" for n in (1, 2)
+    ]
+    found = [row[0] for row in table_of(report_of(*runs_of(tmp_path, *texts)))]
+    assert found == ["Key", "backbone._target_", "backbone.hidden", "seed", "logger.id"]
+
+
 def test_a_text_is_told_from_what_it_looks_like(tmp_path: Path) -> None:
     page = report_of(
         *runs_of(tmp_path, "a: '1'\nb: 'null'\nc: ''\nd: {}\n", "a: 1\nb: null\nc: x\nd: {e: 1}")
