@@ -193,5 +193,5 @@ def test_a_sound_one_passes_the_same_laws(tmp_path: Path) -> None:
 
 
 def test_the_message_names_the_law() -> None:
-    with torch.no_grad(), pytest.raises(AssertionError, match="prefix of 1 and its state"):
+    with torch.no_grad(), pytest.raises(AssertionError, match="prefix of 1 tokens and the rest"):
         prefix_law(Forgets().eval(), 3, 1e-5)
