@@ -56,7 +56,7 @@ class Job:
 
     def __call__(self, config: DictConfig) -> float | None:
         """Train; what a sweep is to compare, or None."""
-        from feedtune.commands.train import run
+        from feedtune.commands.one_run import run
 
         sys.argv = list(self.command_line)
         quieten()  # a process of its own, perhaps

@@ -19,7 +19,7 @@ from feedtune.config.compose import compose_config, targets_in, to_plain
 from feedtune.config.trust import is_under
 from feedtune.errors import UserError
 
-OWN = ("feedtune.config.hydra_setup", "hydra._internal.core_plugins", "hydra_plugins")
+OWN = ("feedtune.config.run_folders", "hydra._internal.core_plugins", "hydra_plugins")
 """What may be built for Hydra, beside what the user trusts: ours, its own, and its installed plugins."""
 
 SAMPLERS = re.compile(r"optuna\.samplers\.[A-Z]\w*")

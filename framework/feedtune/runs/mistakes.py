@@ -28,6 +28,7 @@ from feedtune.evaluation import EvaluationOptions
 from feedtune.on_policy import check_on_policy, check_on_policy_kinds
 from feedtune.rewards import RewardCalls
 from feedtune.runs.assembly import GROUPS, TOP_LEVEL, check_seed, check_together, no_reward
+from feedtune.runs.trainer_checks import check_trainer
 
 ROWS = 1_000_000
 """Of the task, which is not read: enough for any plan."""
@@ -160,8 +161,6 @@ def _scheduled(config: DictConfig) -> None:
 
 
 def _trainer(config: DictConfig) -> lightning.Trainer:
-    from feedtune.runs.training import check_trainer
-
     check_trainer(config.trainer)
     trainer: lightning.Trainer = build(config.trainer, "trainer", logger=False)
     return trainer

@@ -10,7 +10,6 @@ from textwrap import shorten
 from typing import Any
 
 import lightning
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
@@ -33,6 +32,7 @@ from feedtune.runs.failures import recorded
 from feedtune.runs.mistakes import all_at_once
 from feedtune.runs.shortage import memory_in_words
 from feedtune.runs.signals import StopAtStep, end_children_at_exit, stoppable
+from feedtune.runs.trainer_checks import check_trainer
 from feedtune.tracking.telling import TellWandb, tracked
 
 
@@ -136,27 +136,6 @@ def _record_parts(config: DictConfig, folder: Path) -> None:
         for group in ("backbone", "tokenizer"):
             OmegaConf.update(saved, group, config[group], merge=False)
         replace_file(path, OmegaConf.to_yaml(saved))
-
-
-def check_trainer(config: DictConfig) -> None:
-    """Refuse at once what Lightning would refuse late, or take for a run that has nothing to do."""
-    for name, endless in {"max_epochs": "trainer.max_steps or max_time", "max_steps": "max_epochs"}.items():
-        if config.get(name) == 0:
-            raise UserError(
-                f"trainer.{name}: expected at least 1, or -1 for as long as {endless} allows, got 0: "
-                "nothing would be trained"
-            )
-    if config.get("precision") in ("bf16-true", "16-true"):
-        mixed = config.precision.replace("true", "mixed")
-        raise UserError(
-            f"trainer.precision={config.precision}: weights, and what an algorithm counts from rollout to "
-            f"rollout, would be rounded to 16 bits; {mixed} computes in 16 bits and keeps them in 32"
-        )
-    if config.get("accelerator") in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise UserError(
-            f"trainer.accelerator={config.accelerator} (as trainer=gpu has it): no GPU is to be seen here; "
-            "choose trainer=cpu"
-        )
 
 
 def _made(folder: Path) -> Path:
