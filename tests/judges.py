@@ -28,7 +28,8 @@ class Reply:
     promised: int | None = None  # Content-Length; more than there is: the connection closes half-way
 
 
-Answer = Callable[[Samples], Reply]
+Answer = Callable[[Any], Reply]
+"""Of what was asked: samples, or whatever the server reads of a request."""
 
 
 def saying(value: Any, status: int = 200, **more: Any) -> Reply:
@@ -42,11 +43,15 @@ def lengths(samples: Samples) -> Reply:
 
 
 class Judge:
-    """Where it listens, what it was asked, and how it answers: each of `answers` once, the last for ever."""
+    """Where it listens, what it was asked, and how it answers: each of `answers` once, the last for ever.
 
-    def __init__(self, answers: Sequence[Answer | Reply]) -> None:
+    `read` says what of a request's body is noted and answered: a judge of samples is asked about `samples`.
+    """
+
+    def __init__(self, answers: Sequence[Answer | Reply], read: Callable[[Any], Any] | None = None) -> None:
         self.answers = list(answers)
-        self.asked: list[list[dict[str, Any]]] = []  # the samples of each request
+        self.read = read or (lambda body: body["samples"])
+        self.asked: list[Any] = []  # what was read of each request
         self.headers: list[dict[str, str]] = []
         self.at_once = self.most_at_once = 0
         self.closing = threading.Event()
@@ -56,7 +61,7 @@ class Judge:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                reply = judge.begin(json.loads(body)["samples"], dict(self.headers))
+                reply = judge.begin(judge.read(json.loads(body)), dict(self.headers))
                 try:
                     judge.closing.wait(reply.delay)
                     self.answer(reply)
@@ -89,15 +94,15 @@ class Judge:
         self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/score"
 
-    def begin(self, samples: list[dict[str, Any]], headers: dict[str, str]) -> Reply:
+    def begin(self, asked: Any, headers: dict[str, str]) -> Reply:
         """Note a request; how it is to be answered."""
         with self._lock:
-            self.asked.append(samples)
+            self.asked.append(asked)
             self.headers.append(headers)
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
             answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        return answer if isinstance(answer, Reply) else answer(samples)
+        return answer if isinstance(answer, Reply) else answer(asked)
 
     def end(self) -> None:
         """The request has been answered."""
@@ -106,9 +111,9 @@ class Judge:
 
 
 @contextmanager
-def judging(*answers: Answer | Reply) -> Iterator[Judge]:
+def judging(*answers: Answer | Reply, read: Callable[[Any], Any] | None = None) -> Iterator[Judge]:
     """A judge that listens while the block lasts."""
-    judge = Judge(answers)
+    judge = Judge(answers, read)
     thread = threading.Thread(target=judge.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     directly = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}  # whatever the machine itself is set to

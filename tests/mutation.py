@@ -35,6 +35,7 @@ TESTS = {
         "tests/framework/test_experience.py",
         f"{PLUGINS}/test_laws.py",
     ],
+    "framework/feedtune/preference_metrics.py": ["tests/framework/test_preference_metrics.py"],
     "framework/feedtune/completion.py": ["tests/framework/test_completion.py", f"{PLUGINS}/test_laws.py"],
     "plugins/feedtune_plugins/algorithms": [PLUGINS],
 }

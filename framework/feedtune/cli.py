@@ -23,6 +23,7 @@ COMMANDS = {
     "generate": 'let a run speak: feedtune generate DIR "text", or a chat without text',
     "export": "the tuned model as one transformers folder: feedtune export DIR OUT",
     "report": "write report.html for one or several runs: feedtune report DIR...",
+    "feedback": "ask people, judges and logs what is good: feedtune feedback --help",
     "plugins": "list every option, the distribution it comes from, and what is wrong with plugins",
     "check": "certify plugins against the laws of their kind: feedtune check acme",
     "new-plugin": "write a plugin project of your own: feedtune new-plugin acme --kind reward",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,10 +14,11 @@ from feedtune.contracts import Collector, RewardSource, Rollout, Row, Sample, Sc
 from feedtune.errors import UserError
 from feedtune.experience import Experience, from_rows
 from feedtune.policy import Policy
+from feedtune.preference_metrics import preference_metrics
 from feedtune.randomness import generator_for
-from feedtune.rewards import call_metrics, score_samples
+from feedtune.rewards import call_metrics, call_source, score_samples
+from feedtune.row_scores import sum_logp
 from feedtune.sampling import Decoding, Response, sample
-from feedtune.scoring import row_rewards, score_actions
 from feedtune.text.codec import Codec, EncodedPrompt
 
 ROWS_AT_ONCE = 64
@@ -56,6 +57,7 @@ class Evaluation:
 
     metrics: dict[str, float]
     records: list[dict[str, Any]]
+    reliability: list[dict[str, float]] = field(default_factory=list)  # of a reward model's bets on pairs
 
 
 @torch.no_grad()
@@ -72,12 +74,14 @@ def evaluate(
 ) -> Evaluation:
     """Sample one response to each row and measure it, or let the collector perform, if it has a way.
 
-    Metrics: eval/reward and eval/reward/<source>; eval/length (tokens), eval/ended, eval/distinct (share of
-    responses that differ), eval/distinct_1 and _2 (different words and word pairs over all, Li et al. 2016);
+    Metrics: eval/reward and eval/reward/<source> (NaN without an opinion on any row); eval/length (tokens),
+    eval/ended, eval/distinct (share of responses that differ), eval/distinct_1 and _2 (different words and
+    word pairs over all, Li et al. 2016);
     with a reference policy eval/kl (nats a response, k1) and eval/reference_perplexity (of the responses
     under the reference); where rows have a reference text, eval/perplexity (of these texts under the policy)
     and eval/bleu, eval/chrf, eval/rougeL of the responses (extra `metrics`); where rows have a chosen and a
-    rejected answer, eval/preference_accuracy, by the head "reward" or else by the log-ratio to the reference;
+    rejected answer, eval/preference_accuracy, by the head "reward" or else by the log-ratio to the reference,
+    and of such a head eval/preference_calibration_error and eval/preference_brier;
     of a reward under a policy of calls (`feedtune.rewards`), eval/failures, eval/retries and eval/missing;
     with a monitor, eval/monitor (its mean score of the same responses) and eval/monitor_error (the standard
     error of that mean).
@@ -118,7 +122,8 @@ def evaluate(
         Sample(p.text, codec.response(r.tokens), tuple(p.messages), p.row)
         for p, r in zip(prompts, responses, strict=True)
     ]
-    scores = None if reward is None else score_samples(reward, samples)
+    scores = None if reward is None else call_source(reward, samples)  # perhaps without any opinion here
+    preferences = preference_metrics(policy, reference, codec, chosen)
     metrics = {
         **_reward_metrics(scores),
         **_call_metrics(reward),
@@ -126,9 +131,9 @@ def evaluate(
         **_text_metrics(samples, responses),
         **_leash_metrics(policy, reference, _as_experience(prompts, responses), decoding),
         **_reference_text_metrics(policy, codec, chosen, samples),
-        **_preference_metrics(policy, reference, codec, chosen),
+        **preferences.metrics,
     }
-    return Evaluation(metrics, _records(samples, scores))
+    return Evaluation(metrics, _records(samples, scores), preferences.reliability)
 
 
 def _evaluation_of(
@@ -188,7 +193,7 @@ def _leash_metrics(
     """KL and perplexity under the reference; KL only of the policy's own, unwarped distribution."""
     if reference is None:
         return {}
-    ours, theirs = _sum_logp(policy, exp), _sum_logp(reference, exp)
+    ours, theirs = sum_logp(policy, exp), sum_logp(reference, exp)
     metrics = {"eval/reference_perplexity": _perplexity(theirs, exp)}
     if not decoding.warped:
         metrics["eval/kl"] = float((ours - theirs).mean())
@@ -200,25 +205,9 @@ def _as_experience(prompts: Sequence[EncodedPrompt], responses: Sequence[Respons
     return from_rows([[*p, *r] for p, r in pairs], [[False] * len(p) + [True] * len(r) for p, r in pairs])
 
 
-@torch.no_grad()
-def _sum_logp(policy: Policy, exp: Experience) -> torch.Tensor:
-    """Log-probability of each row's action tokens, `[B]` float64 on the CPU."""
-    parts = _parts(policy, exp)
-    return torch.cat(
-        [score_actions(policy, p, with_entropy=False).logp.double().sum(-1).cpu() for p in parts]
-    )
-
-
-def _parts(policy: Policy, exp: Experience) -> Iterator[Experience]:
-    """A few rows at a time, where the policy is."""
-    device = next(policy.parameters()).device
-    for start in range(0, len(exp), ROWS_AT_ONCE):
-        yield exp[slice(start, start + ROWS_AT_ONCE)].trim().to(device)
-
-
-def _perplexity(sum_logp: torch.Tensor, exp: Experience) -> float:
+def _perplexity(row_logp: torch.Tensor, exp: Experience) -> float:
     """exp of the mean negative log-probability of an action token."""
-    return math.exp(min(700.0, -float(sum_logp.sum()) / max(1, int(exp.action.sum()))))
+    return math.exp(min(700.0, -float(row_logp.sum()) / max(1, int(exp.action.sum()))))
 
 
 def _reference_text_metrics(
@@ -233,30 +222,8 @@ def _reference_text_metrics(
     metrics = {}
     if kept:
         exp = from_rows([s.tokens for s in kept], [s.action for s in kept])
-        metrics["eval/perplexity"] = _perplexity(_sum_logp(policy, exp), exp)
+        metrics["eval/perplexity"] = _perplexity(sum_logp(policy, exp), exp)
     return {**metrics, **_overlap_metrics([h[0] for h in having], [h[1] for h in having])}
-
-
-def _preference_metrics(
-    policy: Policy, reference: Policy | None, codec: Codec, rows: Sequence[Row]
-) -> dict[str, float]:
-    """Share of pairs of which the policy ranks the chosen answer first; half a point where it cannot tell."""
-    pairs = [row for row in rows if "chosen" in row and "rejected" in row]
-    if not pairs or not ("reward" in policy.heads or reference):
-        return {}
-    limit = policy.backbone.context_length or math.inf
-    kept = [pair for pair in codec.pairs(pairs) if max(len(answer.tokens) for answer in pair) <= limit]
-    if not kept:
-        return {}
-    answers = [answer for pair in kept for answer in pair]
-    exp = from_rows([a.tokens for a in answers], [a.action for a in answers])
-    if "reward" in policy.heads:
-        worth = torch.cat([row_rewards(policy, part).double().cpu() for part in _parts(policy, exp)])
-    else:
-        assert reference is not None
-        worth = _sum_logp(policy, exp) - _sum_logp(reference, exp)
-    lead = worth.view(-1, 2)[:, 0] - worth.view(-1, 2)[:, 1]  # [P]
-    return {"eval/preference_accuracy": float(((lead > 0).double() + (lead == 0) / 2).mean())}
 
 
 def _is_text(value: Any) -> bool:
@@ -303,4 +270,5 @@ def as_json(found: Evaluation, reference: Evaluation | None) -> Mapping[str, Any
 
 def _own_json(found: Evaluation) -> dict[str, Any]:
     metrics = {name: _or_none(value) for name, value in found.metrics.items()}
-    return {"metrics": metrics, "records": found.records}
+    curve = {"reliability": found.reliability} if found.reliability else {}
+    return {"metrics": metrics, "records": found.records, **curve}

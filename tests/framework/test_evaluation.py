@@ -202,6 +202,14 @@ def test_options_out_of_range(chosen: dict[str, Any], message: str) -> None:
         EvaluationOptions(**chosen)
 
 
+def test_a_reward_without_any_opinion_stops_nothing(codec: Codec) -> None:
+    """Such as one of logged clicks, asked about prompts that nobody was ever shown."""
+    found = evaluate(certain(**COUNTING), codec, [X, Y], lambda samples: [math.nan] * len(samples), options())
+    assert math.isnan(found.metrics["eval/reward"])
+    assert found.metrics["eval/length"] == 2.5  # one two <eos>; two <eos>
+    assert [record["reward"] for record in found.records] == [None, None]
+
+
 def test_json_has_no_nan() -> None:
     before = Evaluation({"eval/reward/kind": math.nan}, [])
     text = json.dumps(as_json(Evaluation({"eval/reward": 1.0}, [{"reward": None}]), before), allow_nan=False)
@@ -211,35 +219,10 @@ def test_json_has_no_nan() -> None:
         "reference": {"metrics": {"eval/reward/kind": None}, "records": []},
     }
     assert as_json(before, None)["reference"] is None
-
-
-PAIRS = [
-    {"prompt": "x", "chosen": "one", "rejected": "two"},
-    {"prompt": "x", "chosen": "two", "rejected": "one"},
-    {"prompt": "x", "chosen": "one", "rejected": "one"},
-]
-
-
-def test_preferences_by_the_log_ratio_to_the_reference(codec: Codec) -> None:
-    """A policy that says "one" more often than the reference: right, wrong, and unsure of equals."""
-    reference = speaking({"x": {"one": 0.5, "two": 0.5}, "one": {"<eos>": 1.0}, "two": {"<eos>": 1.0}})
-    liking = speaking({"x": {"one": 0.9, "two": 0.1}, "one": {"<eos>": 1.0}, "two": {"<eos>": 1.0}})
-    found = evaluate(liking, codec, PAIRS, None, options(), reference).metrics
-    assert found["eval/preference_accuracy"] == 0.5
-    assert (
-        evaluate(liking, codec, PAIRS[:1], None, options(), reference).metrics["eval/preference_accuracy"]
-        == 1
-    )
-    assert "eval/preference_accuracy" not in evaluate(liking, codec, PAIRS, None, options()).metrics
-    assert "eval/preference_accuracy" not in evaluate(liking, codec, [X], None, options(), reference).metrics
-
-
-def test_preferences_by_the_reward_head(codec: Codec) -> None:
-    """The head reads the last token, the end, and with it the word before."""
-    judge = Policy(NGram(vocab_size=len(WORDS), n=3), heads={"reward": 1}).eval()
-    for word, worth in {"one": 0.5, "two": -0.5}.items():
-        tokens = torch.tensor([[ID[word], ID["<eos>"]]])
-        hidden, _ = judge(tokens, torch.ones_like(tokens, dtype=torch.bool))
-        judge.heads["reward"].weight.data[hidden[0, -1, 0]] = worth  # type: ignore[union-attr, index]
-    assert evaluate(judge, codec, PAIRS[:1], None, options()).metrics["eval/preference_accuracy"] == 1.0
-    assert evaluate(judge, codec, PAIRS[1:2], None, options()).metrics["eval/preference_accuracy"] == 0.0
+    curve = [{"predicted": 0.75, "observed": 0.5, "pairs": 2.0}]
+    assert as_json(Evaluation({}, [], curve), None) == {
+        "metrics": {},
+        "records": [],
+        "reliability": curve,
+        "reference": None,
+    }

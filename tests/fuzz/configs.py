@@ -34,6 +34,7 @@ NOT_HERE = {
     ("debug", "fault"),
     # what takes seconds to load
     ("task", "chitchat"),
+    ("reward", "safety"),
     ("reward", "toxicity"),
 }
 LEFT_ALONE = {

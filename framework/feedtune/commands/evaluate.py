@@ -179,19 +179,22 @@ def metrics_table(found: Evaluation, before: Evaluation | None) -> Table:
 
 
 def samples_table(found: Evaluation, before: Evaluation | None, rows: int = 8) -> Table:
-    """The first responses, beside the reference's to the same prompts."""
-    rewarded = "reward" in found.records[0]
-    columns = [
-        "prompt",
-        *(["before", "after"] if before else ["response"]),
-        *(["reward"] if rewarded else []),
-    ]
-    table = Table(*columns, show_lines=True)
+    """The first responses, beside the reference's to the same prompts, and what each source says of them."""
+    columns = ["prompt", *(["before", "after"] if before else ["response"])]
+    scores = _score_names(found)
+    table = Table(show_lines=True)
+    for name in [*columns, *scores]:
+        table.add_column(_text(name.removeprefix("reward/")))
     for index, record in enumerate(found.records[:rows]):
         old = [before.records[index]["response"]] if before else []
         cells = [record["prompt"], *old, record["response"]]
-        table.add_row(*map(_text, cells), *([_number(record["reward"])] if rewarded else []))
+        table.add_row(*map(_text, cells), *(_number(record.get(name)) for name in scores))
     return table
+
+
+def _score_names(found: Evaluation) -> list[str]:
+    """The reward and its parts, but for parts of parts, which evaluation.json has."""
+    return [name for name in found.records[0] if name.split("/")[0] == "reward" and name.count("/") < 2]
 
 
 def _text(text: str) -> Text:

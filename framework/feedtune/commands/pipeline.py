@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from feedtune.checkpoints import listed
-from feedtune.commands import evaluate, export, report, resume, train
+from feedtune.commands import evaluate, export, feedback, report, resume, train
 from feedtune.commands.report import report_line
 from feedtune.commands.stages import problems_of
 from feedtune.config.compose import compose_config, to_plain
@@ -86,15 +86,21 @@ def _all_go_on_with(arguments: Sequence[str], folder: Path) -> Iterator[None]:
 
 
 def _pass_on(plugins_path: str | None, stages: Mapping[str, dict[str, Any]]) -> None:
-    """Let the stages that train know the folder of plugins, unless they name one of their own."""
+    """Let the stages that compose a config know the folder of plugins, unless they name one of their own."""
     if plugins_path is None:
         return
+    given = f"plugins_path={quoted(plugins_path)}"
     for stage in stages.values():
         arguments = stage.get("arguments", []) if isinstance(stage, dict) else None
-        if arguments is None or stage.get("command") != "train" or not fits(arguments, list[str]):
+        if (
+            arguments is None
+            or stage.get("command") not in ("train", "feedback")
+            or not fits(arguments, list[str])
+        ):
             continue
         if not any(one.lstrip("+").startswith("plugins_path=") for one in arguments):
-            stage["arguments"] = [f"plugins_path={quoted(plugins_path)}", *arguments]
+            first = 1 if stage["command"] == "feedback" else 0  # after the name of the subcommand
+            stage["arguments"] = [*arguments[:first], given, *arguments[first:]]
 
 
 def _say_what_would_be(stages: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
@@ -130,5 +136,7 @@ def _run_stage(stage: Mapping[str, Any], folder: Path, trusting: bool) -> None:
         evaluate.main([*arguments, *flags])
     elif command == "export":
         export.main([*arguments, *flags])
+    elif command == "feedback":  # what is in its store is not asked again
+        feedback.main([*arguments, *flags])
     else:
         report.main(arguments)

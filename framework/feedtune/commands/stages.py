@@ -10,7 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from feedtune.commands import evaluate, export, report
+from feedtune.commands import evaluate, export, feedback, report
+from feedtune.commands.feedback.settings import settings_of, split
 from feedtune.config.compose import compose_config, to_plain
 from feedtune.config.hydra_errors import ComposeError
 from feedtune.config.saved import remember_code
@@ -19,7 +20,7 @@ from feedtune.config.types import fits, wrong_type
 from feedtune.errors import UserError, nearest
 from feedtune.runs.mistakes import further
 
-STAGES = ("train", "evaluate", "export", "report")
+STAGES = ("train", "evaluate", "export", "report", "feedback")
 """Commands that a stage can be."""
 
 KEYS = ("command", "arguments")
@@ -92,6 +93,8 @@ def _told(stage: Mapping[str, Any], folder: Path, before: _Before) -> list[str]:
             before.made += map(Path, arguments[1:])
             given = export.parser().read(arguments)
             return _not_made("DIR", [given.folder], before)
+        if command == "feedback":
+            return _of_feedback(arguments, folder, before)
         given = report.read(arguments)
         return _not_made("DIR", given.folders, before)
     except UserError as error:
@@ -126,6 +129,25 @@ def _of_evaluation(arguments: Sequence[str], before: _Before) -> list[str]:
         own = list(error.left)
     found, _ = _composed([*evaluate.still_meant(own, typed), *typed])
     return [*lines, *(line for line in found if line not in before.told)]
+
+
+def _of_feedback(arguments: Sequence[str], folder: Path, before: _Before) -> list[str]:
+    """The subcommand, its overrides, and the run folders of this pipeline that it reads.
+
+    What else it names is its own to check: some of it is a file that it writes.
+    """
+    feedback.module_of(arguments)
+    words, overrides = split(arguments[1:])
+    before.made.append(folder)  # it may keep its store there
+    own = _absolute(folder.parent)
+    paths = [Path(word) for word in words if not word.startswith("-")]
+    inside = [one for one in paths if not one.suffix and _absolute(one).is_relative_to(own)]
+    lines = _not_made("DIR", inside, before)
+    try:
+        settings_of(overrides)
+    except UserError as error:
+        lines += str(error).splitlines()
+    return lines
 
 
 def _composed(overrides: Sequence[str]) -> tuple[list[str], DictConfig | None]:

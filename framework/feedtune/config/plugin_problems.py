@@ -31,8 +31,8 @@ Option = tuple[str, str]
 """(group, name)."""
 
 WITH_CLASS = (
-    *("algorithm", "backbone", "buffer", "checkpoint", "collector"),
-    *("optimizer", "reward", "scheduler", "task", "tokenizer", "trainer"),
+    *("algorithm", "backbone", "buffer", "checkpoint", "collector", "constitution", "judge"),
+    *("optimizer", "reward", "rubric", "scheduler", "task", "tokenizer", "trainer"),
 )
 """Groups whose options are a `_target_` and its arguments; those of others set several things, or nothing."""
 

@@ -61,7 +61,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened, at some time, to a response that was shown: `shown`, `click`, `purchase`, ..."""
+    """Something that happened to a response that was shown: `shown`, `click`, `purchase`, ..."""
 
     id: str
     response: str  # id of the response

@@ -13,10 +13,12 @@ from feedtune.functional.bellman import (
     q_targets,
     soft_value,
 )
+from feedtune.functional.calibration import brier_score, expected_calibration_error, reliability_curve
 from feedtune.functional.groups import peer_deviation, peer_mean, peers_differ
 from feedtune.functional.kl import adapt_coefficient, k1, k2, k3
 from feedtune.functional.logprobs import chosen_logp, chosen_logp_and_entropy
 from feedtune.functional.masked import masked_mean, whiten
+from feedtune.functional.off_policy import Estimate, importance_weights, inverse_propensity, self_normalized
 from feedtune.functional.preferences import (
     best_of_groups,
     dpo_loss,
@@ -25,6 +27,7 @@ from feedtune.functional.preferences import (
     pairs_of,
     pairwise_reward_loss,
 )
+from feedtune.functional.ranking import dcg, discounts, ndcg
 from feedtune.functional.returns import (
     action_index,
     generalized_advantages,
@@ -40,10 +43,12 @@ from feedtune.functional.surrogates import (
 )
 
 __all__ = [
+    "Estimate",
     "acting_logp",
     "action_index",
     "adapt_coefficient",
     "best_of_groups",
+    "brier_score",
     "capped_weight_loss",
     "chosen_logp",
     "chosen_logp_and_entropy",
@@ -51,17 +56,23 @@ __all__ = [
     "clipped_surrogate",
     "clipped_value_loss",
     "conservative_gap",
+    "dcg",
+    "discounts",
     "double_value",
     "dpo_loss",
     "dueling",
+    "expected_calibration_error",
     "expectile_loss",
     "generalized_advantages",
     "hinge_loss",
+    "importance_weights",
+    "inverse_propensity",
     "ipo_loss",
     "k1",
     "k2",
     "k3",
     "masked_mean",
+    "ndcg",
     "next_values",
     "overlong_penalty",
     "pairs_of",
@@ -70,8 +81,10 @@ __all__ = [
     "peer_mean",
     "peers_differ",
     "q_targets",
+    "reliability_curve",
     "returns_to_go",
     "row_ratio",
+    "self_normalized",
     "soft_value",
     "whiten",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from feedtune.report.reading import Run
 
 # matplotlib takes hex colours only: these stand for CSS variables while it draws, so that one picture
 # serves light, dark and print. Run i has colour i mod 5 and dash i mod 4: 20 runs can be told apart.
-RUN_COLOURS = {f"#0{i}0000": f"var(--run-{i})" for i in range(5)}
+# None is black, which matplotlib leaves unsaid as what SVG fills with anyway.
+RUN_COLOURS = {f"#0{i + 1}0000": f"var(--run-{i})" for i in range(5)}
 INK, GRID = "#060000", "#070000"
 CSS_COLOURS = {**RUN_COLOURS, INK: "currentColor", GRID: "var(--grid)"}
 DASHES = ((), (6, 2), (2, 2), (8, 2, 2, 2))
@@ -95,21 +96,44 @@ def smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
 
 def _draw(metric: str, runs: Sequence[Run]) -> Markup:
     """One metric of every run by epoch, as the inside of an SVG element."""
+
+    def fill(axes: Any) -> None:
+        _style(axes)
+        for index, run in enumerate(runs):
+            if metric in run.metrics:
+                _line(axes, run.metrics["epoch"], run.metrics[metric], index)
+
+    return drawn(metric, PICTURE, (0.13, 0.2, 0.85, 0.74), fill)
+
+
+def drawn(
+    name: str,
+    size: tuple[float, float],
+    place: tuple[float, float, float, float],
+    fill: Callable[[Any], None],
+) -> Markup:
+    """A picture as the inside of an SVG element.
+
+    Args:
+        name: of the picture; the same name and the same strokes give the same bytes.
+        size: of the picture, in inches.
+        place: of its axes: left, bottom, width and height, in shares of the picture.
+        fill: draws on these axes.
+
+    Raises:
+        UserError: matplotlib, the extra `report`, is not installed.
+    """
     try:
         import matplotlib
         from matplotlib.figure import Figure  # no pyplot: it keeps figures and picks a backend for all
     except ImportError as error:
         raise missing_extra("matplotlib", "report", "feedtune report") from error
-    style = {"svg.fonttype": "none", "svg.hashsalt": f"feedtune {metric}", "font.size": 8}
+    style = {"svg.fonttype": "none", "svg.hashsalt": f"feedtune {name}", "font.size": 8}
     with matplotlib.rc_context():  # the page depends on no matplotlibrc, and leaves no trace
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(style)
-        figure = Figure(figsize=PICTURE)
-        axes = figure.add_axes((0.13, 0.2, 0.85, 0.74))
-        _style(axes)
-        for index, run in enumerate(runs):
-            if metric in run.metrics:
-                _line(axes, run.metrics["epoch"], run.metrics[metric], index)
+        figure = Figure(figsize=size)
+        fill(figure.add_axes(place))
         file = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(file, format="svg", transparent=True, metadata=nothing)
@@ -121,15 +145,25 @@ def _style(axes: Any) -> None:
     axes.ticklabel_format(axis="y", scilimits=(-3, 5))
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.set_xlabel("epoch", loc="right", labelpad=2, color=INK)
+    frame(axes)
+
+
+def frame(axes: Any) -> None:
+    """Quiet axes: a line below, faint ones at the ticks of y."""
     axes.tick_params(length=0, colors=INK)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.spines[["left", "top", "right"]].set_visible(False)
     axes.spines["bottom"].set_color(GRID)
 
 
+def colour_of(index: int) -> str:
+    """What stands for the colour of the run with this number."""
+    return list(RUN_COLOURS)[index % len(RUN_COLOURS)]
+
+
 def _line(axes: Any, epochs: NDArray[np.float64], values: NDArray[np.float64], index: int) -> None:
     """A run's curve: smoothed over the raw one where there are many epochs, dots where a value is alone."""
-    colour = list(RUN_COLOURS)[index % len(RUN_COLOURS)]
+    colour = colour_of(index)
     dash = (0, DASHES[index % len(DASHES)] or None)
     known = ~np.isnan(np.pad(values, 1, constant_values=np.nan))
     alone = known[1:-1] & ~known[:-2] & ~known[2:]

@@ -22,6 +22,8 @@ from feedtune.report.credit import spelled, strip, widest
 from feedtune.report.drawing import DASHES, PICTURE, curves, ends, smoothed
 from feedtune.report.numerals import number
 from feedtune.report.reading import Run, read_run
+from feedtune.report.reliability import in_words
+from feedtune.report.reliability_picture import SIZE, picture
 from feedtune.text.visible import UNSEEN, plain
 
 
@@ -72,6 +74,8 @@ def _page(title: str, runs: Sequence[Run]) -> str:
     page.filters |= {"number": number, "plain": plain, "visible": visible, "spelled": spelled}
     page.globals |= {"ends": ends, "nan": math.nan, "sum": np.nansum, "zip": zip}
     page.globals |= {"picture": [72 * inches for inches in PICTURE], "dashes": DASHES, "runs": runs}
+    page.globals |= {"reliability_size": [72 * inches for inches in SIZE]}
+    page.globals |= {"reliability_picture": picture, "in_words": in_words}
     page.globals |= {"extremes": extremes, "over_time": over_time}
     page.globals |= {"credited": credited, "strip": strip, "widest": widest}
     return (

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from feedtune.errors import UserError
+from feedtune.report.reliability import Bin, read_bins
 
 RUN_FILES = ("metrics.csv", "samples.jsonl", "evaluation.json")
 CONFIG = ".hydra/config.yaml"
@@ -57,6 +58,7 @@ class Evaluation:
 
     metrics: Mapping[str, float]
     answers: Sequence[Answer]
+    reliability: Sequence[Bin] = ()  # of a reward model
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,7 @@ def _evaluation(value: Any, where: str) -> Evaluation:
     return Evaluation(
         {name: _number(number, f"{where}: metrics.{name}") for name, number in metrics.items()},
         [_answer(record, f"{where}: records[{i}]") for i, record in enumerate(records)],
+        read_bins(found.get("reliability"), f"{where}: reliability"),
     )
 
 

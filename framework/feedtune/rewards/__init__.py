@@ -5,6 +5,7 @@ from __future__ import annotations
 from feedtune.rewards.calls import (
     CombinedSource,
     GuardedSource,
+    MeteredSource,
     RewardCalls,
     call_metrics,
     guarded,
@@ -27,6 +28,7 @@ __all__ = [
     "CombinedSource",
     "GuardedSource",
     "LateError",
+    "MeteredSource",
     "Missing",
     "RewardCalls",
     "SourceFailure",

@@ -82,6 +82,15 @@ class CombinedSource(Protocol):
         ...
 
 
+@runtime_checkable
+class MeteredSource(Protocol):
+    """A reward source that counts something beside scoring: requests, money, replies that were no answer."""
+
+    def counts(self) -> Mapping[str, float]:
+        """What it has counted since it was last asked, by name: always the same names."""
+        ...
+
+
 @dataclass
 class Counts:
     """What has happened since the counts were last taken."""
@@ -138,15 +147,35 @@ class GuardedSource:
         """reward/failures, reward/retries and reward/missing (rows) since the last time that they were taken.
 
         Those that mean something under this policy, always: a run's columns stay the same. Others only where
-        they are not 0, such as retries of a source that tries again by itself.
+        they are not 0, such as retries of a source that tries again by itself. What a source counts by itself
+        (`MeteredSource`) is there always: reward/<name>, of a sum's source reward/<source>/<name>.
         """
         found = self.counts.take()
-        return {f"reward/{k}": float(n) for k, n in found.items() if n or k in self.calls.logged}
+        policy = {f"reward/{k}": float(n) for k, n in found.items() if n or k in self.calls.logged}
+        return policy | metered(self.source)
 
 
 def guarded(source: RewardSource, calls: RewardCalls) -> GuardedSource:
     """The source under this policy."""
     return GuardedSource(source, calls)
+
+
+def metered(source: RewardSource, where: str = "reward") -> dict[str, float]:
+    """What a source, and every source that it is made of, has counted by itself.
+
+    >>> class Counting:
+    ...     def __call__(self, samples): return [0.0 for _ in samples]
+    ...     def counts(self): return {"requests": 2.0}
+    >>> metered(Counting())
+    {'reward/requests': 2.0}
+    """
+    inner = source.source if isinstance(source, _Guarded) else source
+    if isinstance(inner, CombinedSource):
+        parts = [metered(part, f"{where}/{name}") for name, part in inner.sources.items()]
+        return {name: value for found in parts for name, value in found.items()}
+    if not isinstance(inner, MeteredSource):
+        return {}
+    return {f"{where}/{name}": float(value) for name, value in inner.counts().items()}
 
 
 def call_metrics(reward: RewardSource | None) -> dict[str, float]:

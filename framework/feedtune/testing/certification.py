@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from feedtune.config.build import build
 from feedtune.config.compose import compose_config, to_plain
 from feedtune.config.discovery import Provider, providers
@@ -90,13 +92,14 @@ def certify(
     """
     if group not in SUITES:
         raise UserError(f"{group}={option}: plugins are {', '.join(SUITES)}")
-    config = to_plain(compose_config([f"{group}={option}", *overrides])[group])
+    composed = compose_config([f"{group}={option}", *overrides], with_hydra=True)
+    config = to_plain(composed[group])
     provider = _provider_of(group, option)
     file = provider.conf / group / f"{option}.yaml" if provider.conf else Path()
     results = [measured(law, check) for law, check in _laws_of_the_file(file, group, option, config)]
     note = ""
     if all(result.outcome == "passed" for result in results):
-        kind = suite_of(group, config, option_files.unseen_keys(file) | set(unseen), samples)
+        kind = suite_of(group, config, _unseen(file, group, composed) | set(unseen), samples)
         found = list[_Fitted]()
         results.append(measured("it can be made and used", lambda: found.append(_used(kind))))
         if found:
@@ -130,6 +133,18 @@ def suite_of(
     if issubclass(base, BackboneSuite):
         own["double_tolerance"] = 1e-6  # of those of which a part computes in float32 always
     return type(f"{base.__name__}Of{group.capitalize()}", (base,), own)
+
+
+def _unseen(file: Path, group: str, composed: DictConfig) -> frozenset[str]:
+    """Keys that may change nothing, by the comments of the option's file and those of options inside it."""
+    found = set(option_files.unseen_keys(file))
+    for choice, option in composed.hydra.runtime.choices.items():
+        inner, _, package = str(choice).partition("@")
+        if package.startswith(f"{group}.") and option is not None:
+            provider = _provider_of(inner, option)
+            part = package.removeprefix(f"{group}.")
+            found |= {f"{part}.{key}" for key in option_files.unseen_keys(provider.file(inner, option))}
+    return frozenset(found)
 
 
 def _maker(group: str) -> Callable[..., Any]:

@@ -41,6 +41,13 @@ SAMPLES = (
         ({"role": "system", "content": "Be short."}, {"role": "user", "content": "Well?"}),
         {"reference": "yes"},
     ),
+    Sample(
+        "Who shut them?",
+        "Ben shut upstairs windows; ask ben@example.org or +1 (415) 555-0132, "
+        "IBAN DE89 3704 0044 0532 0130 00, card 4111 1111 1111 1111, host 8.8.8.8",
+        columns={"reference": "Ben did."},
+    ),
+    Sample("Help!", "I'm sorry, but I can't help you. Go to hell!", columns={"reference": "I will help."}),
 )
 """What laws are tried on where a suite has no samples of its own: texts of many kinds, with a `reference`."""
 

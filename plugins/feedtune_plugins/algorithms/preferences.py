@@ -112,12 +112,15 @@ class RewardModelling(FromPairs):
     Args:
         margin: the lead that is asked for, in units of the difference of the pair's scores; at least 0.
             0 asks for the right order alone.
+        centering: weight of (s_chosen + s_rejected)^2, at least 0: the constant becomes that with which the
+            rewards of a prompt's responses have mean 0 (Eisenstein et al. 2023, arXiv:2312.09244).
     """
 
-    def __init__(self, *, margin: float = 0.0) -> None:
+    def __init__(self, *, margin: float = 0.0, centering: float = 0.0) -> None:
         super().__init__()
         check_not_negative("algorithm.margin", margin)
-        self.margin = margin
+        check_not_negative("algorithm.centering", centering)
+        self.margin, self.centering = margin, centering
 
     def build_policy(self, make_backbone: Callable[[], Backbone]) -> Policy:
         return Policy(make_backbone(), heads={"reward": 1})
@@ -127,6 +130,7 @@ class RewardModelling(FromPairs):
         chosen, rejected = self.pairs(exp)
         margin = self.margin * (exp.score[chosen] - exp.score[rejected])
         losses = pairwise_reward_loss(rewards[chosen], rewards[rejected], margin)  # [P]
+        losses = losses + self.centering * (rewards[chosen] + rewards[rejected]).square()
         metrics = _metrics("loss/reward", losses, "reward", rewards[chosen] - rewards[rejected])
         return Loss(losses.sum(), exp.row_count / 2, metrics)
 

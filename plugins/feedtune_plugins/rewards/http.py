@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor
 
-from feedtune.checks import check_positive, check_used
+from feedtune.checks import check_used
 from feedtune.contracts import Sample
 from feedtune.errors import UserError
-from feedtune.rewards import SourceFailure, check_tenacity, counted, in_threads, note_retry, retried
-from feedtune_plugins.rewards.checks import at_least
-from feedtune_plugins.rewards.http_exchange import Exchange
+from feedtune.rewards import SourceFailure, counted
+from feedtune_plugins.remote.exchange import Post, shown
+from feedtune_plugins.remote.reply_cache import content_hash
+from feedtune_plugins.remote.service import Service
 from feedtune_plugins.rewards.payloads import KEYS, payload_of
-from feedtune_plugins.rewards.reply_cache import ReplyCache, content_hash
 
-Question = tuple[str, dict[str, Any], Sample]
-"""What is asked about one sample: its key, what the judge is shown, and where it comes from."""
+Question = tuple[dict[str, Any], Sample]
+"""What is asked about one sample: what the judge is shown, and where it comes from."""
 
 
 @dataclass(kw_only=True)
@@ -70,97 +69,65 @@ class Http:
     )  # no config from elsewhere sends data or secrets unasked
 
     def __post_init__(self) -> None:
-        _check_url(self.url)
+        self._service = Service(
+            group="reward",
+            needed_by="reward=http",
+            url=self.url,
+            batch_size=self.batch_size,
+            concurrency=self.concurrency,
+            timeout=self.timeout,
+            attempts=self.attempts,
+            wait=self.wait,
+            token_env=self.token_env,
+            cache=self.cache,
+        )
         if isinstance(self.columns, str):
             raise UserError(f"reward.columns: expected a list, such as [{self.columns}], got text")
-        for name, value in {"batch_size": self.batch_size, "concurrency": self.concurrency}.items():
-            at_least(f"reward.{name}", value, 1)
-        at_least("reward.attempts", self.attempts, 1)
-        check_positive("reward.timeout", self.timeout)
-        if self.wait is not None:
-            at_least("reward.wait", self.wait, 0)
-        check_used("reward.wait", self.wait, self.attempts > 1, "reward.attempts above 1")
         check_used("reward.version", self.version, self.cache is not None, "reward.cache")
         for column in self.columns or ():
             if column in KEYS:
                 raise UserError(
                     f"reward.columns: '{column}' of a sample is something else; rename the column"
                 )
-        if self.attempts > 1:
-            check_tenacity("reward=http with reward.attempts above 1")
-        self._exchange = Exchange(self.label, self.url, self.timeout, self.concurrency, self.token_env)
-        self._cache = ReplyCache(self.cache) if self.cache is not None else None
 
     @property
     def label(self) -> str:
         """What messages call it."""
-        return f"reward.url={self.url}"
+        return self._service.label
 
     def __call__(self, samples: Sequence[Sample]) -> Tensor:
         """Scores `[n]` of n samples; NaN where the judge has no opinion."""
-        shown = [payload_of(sample, row, self.columns) for row, sample in enumerate(samples)]
-        keys = [content_hash(self.url, self.version, one) for one in shown]
-        known = self._cache.get(keys) if self._cache is not None and keys else {}
-        questions = {
-            key: (key, one, sample)
-            for key, one, sample in zip(keys, shown, samples, strict=True)
-            if key not in known
-        }
-        for replies in self._ask(list(questions.values())):
-            known |= replies
+        payloads = [payload_of(sample, row, self.columns) for row, sample in enumerate(samples)]
+        keys = [content_hash(self.url, self.version, one) for one in payloads]
+        questions = dict(zip(keys, zip(payloads, samples, strict=True), strict=True))
+        known = self._service.replies(questions, self._ask, _described)
         scores = [math.nan if known[key] is None else known[key] for key in keys]
         return torch.tensor(scores, dtype=torch.float32)
 
-    def _ask(self, questions: Sequence[Question]) -> list[dict[str, float | None]]:
-        """The replies to all of these by key, batch by batch; each is kept as soon as it is there."""
-        starts = range(0, len(questions), self.batch_size)
-        batches = [questions[start : start + self.batch_size] for start in starts]
-        if not batches:
-            return []
-        with self._exchange.connected() as post:
-            answer = partial(self._answer, post, note_retry())
-            return in_threads(answer, batches, self.concurrency)
+    def _ask(self, post: Post, batch: Sequence[Question]) -> list[float | None]:
+        answer = post({"samples": [payload for payload, _ in batch]})
+        return _scores(answer, len(batch), self.label)
 
-    def _answer(
-        self,
-        post: Callable[[Sequence[dict[str, Any]]], list[float | None]],
-        note: Callable[[], None],
-        batch: Sequence[Question],
-    ) -> dict[str, float | None]:
-        tried = 0
 
-        def attempt() -> list[float | None]:
-            nonlocal tried
-            tried += 1
-            return post([shown for _, shown, _ in batch])
+def _described(batch: Sequence[Question]) -> str:
+    return counted([sample for _, sample in batch])
 
-        try:
-            scores = retried(
-                attempt,
-                attempts=self.attempts,
-                wait=1.0 if self.wait is None else self.wait,
-                needed_by="reward=http with reward.attempts above 1",
-                before_retry=note,
+
+def _scores(answer: Any, count: int, label: str) -> list[float | None]:
+    """The scores in an answer."""
+    scores = answer.get("scores") if isinstance(answer, Mapping) else None
+    if not isinstance(scores, list):
+        raise SourceFailure(f'{label}: expected {{"scores": [...]}}: {shown(json.dumps(answer))}')
+    if len(scores) != count:
+        raise SourceFailure(f"{label}: expected {count} scores, one a sample, got {len(scores)}")
+    for number, score in enumerate(scores, 1):
+        if not (score is None or _is_score(score)):
+            said = shown(json.dumps(score))
+            raise SourceFailure(
+                f"{label}: score {number} of {count}: expected a finite number or null, got {said}"
             )
-        except SourceFailure as failure:
-            times = f", tried {tried} times" if tried > 1 else ""
-            asked = counted([sample for _, _, sample in batch])
-            raise SourceFailure(f"{failure}; asked about {asked}{times}", failure.retry_after) from failure
-        replies = {key: score for (key, _, _), score in zip(batch, scores, strict=True)}
-        return replies if self._cache is None else self._cache.put(replies)
+    return scores
 
 
-def _check_url(url: str) -> None:
-    """Refuse what is no address of a server, and secrets in it, without repeating them."""
-    try:
-        parts = urlsplit(url)
-        known = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:  # a port that is no number, brackets that do not close
-        known = False
-    if not known:
-        raise UserError("reward.url: expected http://HOST/PATH or https://HOST/PATH")
-    if "@" in parts.netloc:
-        raise UserError(
-            "reward.url: leave user and password out, for a config is written down; "
-            "reward.token_env names an environment variable that holds a token"
-        )
+def _is_score(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 3e38

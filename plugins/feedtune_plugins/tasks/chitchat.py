@@ -110,12 +110,12 @@ class Chitchat(Task):
         return [part[at : at + self.turns] for part, at in starts]
 
 
-def conversations() -> list[Talk]:
+def conversations(needed_by: str = "task=chitchat") -> list[Talk]:
     """What was said in every chat of the package that has two speakers, in the package's order."""
     try:
         file = resources.files("chitchat_dataset") / "dataset.json"
     except ModuleNotFoundError as error:
-        raise missing_extra("chitchat-dataset", "chitchat", "task=chitchat") from error
+        raise missing_extra("chitchat-dataset", "chitchat", needed_by) from error
     chats: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
     talks = (_talk(said for block in chat["messages"] for said in block) for chat in chats.values())
     return [talk for talk in talks if len(talk) > 1]

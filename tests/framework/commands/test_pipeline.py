@@ -110,7 +110,7 @@ def test_the_mistakes_of_all_stages_show_at_once(stages: list[str], tmp_path: Pa
     assert said.err.splitlines() == [
         "feedtune: stages.pretrain: scheduler.warmup: expected a number, got 'x'",
         "stages.pretrain: optimizer.lr: Invalid learning rate: -1",
-        "stages.evaluate.command: expected one of train, evaluate, export, report, got 'evalute'. "
+        "stages.evaluate.command: expected one of train, evaluate, export, report, feedback, got 'evalute'. "
         "Did you mean 'evaluate'?",
     ]
     assert not (tmp_path / FOLDER).exists()

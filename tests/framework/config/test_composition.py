@@ -17,6 +17,9 @@ from lightning.pytorch.loggers import Logger
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from feedback_stores import every_kind
+from feedtune.commands.feedback.settings import GROUPS as ASKING
+from feedtune.commands.feedback.settings import TOP_LEVEL as ASKING_TOP_LEVEL
 from feedtune.commands.stages import STAGES
 from feedtune.config.build import build
 from feedtune.config.check import check
@@ -25,6 +28,7 @@ from feedtune.config.discovery import OPTIONAL, own_conf
 from feedtune.config.trust import resolve
 from feedtune.contracts import Algorithm, Backbone, Buffer, Collector, RewardSource
 from feedtune.errors import UserError
+from feedtune.judging import Constitution, Rubric
 from feedtune.policy import Policy
 from feedtune.runs.assembly import GROUPS, TOP_LEVEL
 from feedtune.runs.export import save
@@ -36,7 +40,8 @@ from small_runs import ROWS, SMALL
 FILES = sorted(own_conf().rglob("*.yaml"))
 OPTIONS = [(file.parent.name, file.stem) for file in FILES if file.parent != own_conf()]
 NAMES = [f"{group}={option}" for group, option in OPTIONS if group in GROUPS]
-OTHERS = [f"{g}={o}" for g, o in OPTIONS if g not in GROUPS and g != "pipeline"]
+FEEDBACK = [f"{g}={o}" for g, o in OPTIONS if g in ASKING and g not in GROUPS]
+OTHERS = [f"{g}={o}" for g, o in OPTIONS if g not in (*GROUPS, *ASKING, "pipeline")]
 
 RUN_TIME = {"codec", "vocab_size", "optimizer", "total_steps"}
 """Parameters of our constructors that no YAML can give."""
@@ -67,6 +72,9 @@ IS_RIGHT: dict[str, Callable[[Any], bool]] = {
     "logger": lambda built: built is None or isinstance(built, Logger),  # csv: a callback writes metrics.csv
     "callbacks": lambda built: isinstance(built, Callback),
     "checkpoint": lambda built: isinstance(built, Callback),
+    "judge": lambda built: callable(built) and isinstance(built.label, str),
+    "rubric": lambda built: isinstance(built, Rubric),
+    "constitution": lambda built: isinstance(built, Constitution),
 }
 """What each part has to be, once built."""
 
@@ -97,10 +105,14 @@ def given(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> dict[
         "task=text": [f"task.path={folder / 'rows.txt'}"],
         "task=parquet": [f"task.path={folder / 'rows.parquet'}"],
         "task=datasets": [f"task.path={folder / 'on_disk'}"],
+        "task=feedback": [f"task.path={every_kind(folder / 'feedback.sqlite').path}"],
         "task=chitchat": ["task.limit=500"],
         "reward=function": [f"reward.path={folder / 'rewards.py'}:score"],
         "reward=reward_model": [f"reward.run={judge(folder / 'judge')}"],
         "reward=http": ["reward.url=http://127.0.0.1:9/score"],
+        "reward=judge": ["reward.judge.url=http://127.0.0.1:9/v1", "reward.judge.model=tiny"],
+        "judge=openai": ["judge.url=http://127.0.0.1:9/v1", "judge.model=tiny"],
+        "judge=local": [f"judge.path={model_folder}"],
         "backbone=hf": [f"backbone.name={model_folder}"],
         "tokenizer=pretrained": [f"tokenizer.name={model_folder}"],
         "logger=wandb": ["logger.mode=offline"],
@@ -143,6 +155,14 @@ def test_every_other_option_composes_and_its_values_have_the_right_types(name: s
     check(compose_config([name, "run_dir=here"]), TOP_LEVEL, GROUPS)
 
 
+@pytest.mark.parametrize("name", FEEDBACK)
+def test_every_option_for_feedback_composes_and_can_be_built(name: str, given: dict[str, list[str]]) -> None:
+    group = name.partition("=")[0]
+    config = compose_config([name, *given.get(name, [])], "feedback")
+    check(config, ASKING_TOP_LEVEL, ASKING)
+    assert IS_RIGHT[group](build(config[group], group))
+
+
 @pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "pipeline"])
 def test_every_pipeline_is_made_of_commands_that_compose(option: str, tmp_path: Path) -> None:
     config = to_plain(compose_config([f"pipeline={option}", f"dir={tmp_path}"], "pipeline"))
@@ -169,8 +189,12 @@ def test_a_yaml_gives_exactly_its_constructors_arguments(file: Path) -> None:
         keys = set(node) - {*FLAGS, "defaults"}
         assert keys <= parameters, file.name
         if target.__module__.startswith("feedtune"):
-            # A collector is given the run's reward; the sources of a sum come from its defaults list.
-            elsewhere = {"collector": {"reward"}, "reward": {"sources"}}.get(file.parent.name, set())
+            # A collector is given the run's reward; what a reward is made of comes from a defaults list.
+            elsewhere = {
+                "collector": {"reward"},
+                "reward": {"sources", "judge", "rubric"},
+                "judge": {"hidden"},
+            }.get(file.parent.name, set())
             assert parameters - keys <= RUN_TIME | elsewhere, file.name
 
 

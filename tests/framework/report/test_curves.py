@@ -68,7 +68,9 @@ def test_cells_without_a_number_are_gaps(tmp_path: Path, cell: str) -> None:
     strokes = re.findall(r"M [^M]*L [^M]*", line["d"] or "")
     assert len(strokes) == 2
     dots = [
-        attrs for tag, attrs in page.elements if tag == "use" and "var(--run-0)" in (attrs["style"] or "")
+        attrs
+        for tag, attrs in page.elements
+        if tag == "use" and "fill: var(--run-0)" in (attrs["style"] or "")
     ]
     assert len(dots) == 1
 

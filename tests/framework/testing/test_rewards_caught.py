@@ -12,6 +12,7 @@ import torch
 from breaking import broken_laws
 from feedtune.contracts import Sample
 from feedtune.testing import RewardSuite
+from feedtune.testing.rewards import SAMPLES
 from feedtune.testing.runner import readable
 
 CALLS = itertools.count()
@@ -62,7 +63,7 @@ class ByRow(Sound):
 
     def __call__(self, samples: Sequence[Sample]) -> list[float]:
         scores = super().__call__(samples)
-        moved = len(samples) == 9 and not samples[0].response.startswith("I love it")
+        moved = len(samples) == len(SAMPLES) and not samples[0].response.startswith("I love it")
         return scores[1:] + scores[:1] if moved else scores
 
 
@@ -79,7 +80,7 @@ class Catching(Sound):
 
     def __call__(self, samples: Sequence[Sample]) -> list[float]:
         scores = super().__call__(samples)
-        return [score + (len(scores) == 8) for score in scores]
+        return [score + (len(scores) == len(SAMPLES) - 1) for score in scores]
 
 
 class AfraidOfSilence(Sound):

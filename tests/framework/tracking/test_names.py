@@ -72,7 +72,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         *("reward_calls.attempts=2", "reward_calls.on_failure=missing"),
     ),
     "grpo": ("algorithm.scaling={_target_: feedtune_plugins.algorithms.RunningScale, clip: 2.0}",),
-    "remax": (),
+    "remax": ("reward=judge", "judge@reward.judge=simulated", *EVALUATED),
     "best_of_n": (),
     "q_learning": (),
     "cql": (),

@@ -96,6 +96,7 @@ TURNS: Mapping[str, tuple[Any, ...]] = {
     "beta": (0.5,),
     "label_smoothing": (0.2,),
     "margin": (0.5,),
+    "centering": (0.5,),
     "keep": (1, 2, 3),
     # what cards bring to collect with
     "responses": (16,),

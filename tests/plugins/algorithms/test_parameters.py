@@ -224,7 +224,7 @@ TURNS: dict[type, tuple[Callable[..., Algorithm], Mapping[str, tuple[Mapping[str
             "temperature": ({}, 1.0, 0.5),
         },
     ),
-    RewardModelling: (RewardModelling, {"margin": ({}, 0.0, 0.5)}),
+    RewardModelling: (RewardModelling, {"margin": ({}, 0.0, 0.5), "centering": ({}, 0.0, 0.5)}),
 }
 CASES = [(made, name) for made, (_, turns) in TURNS.items() for name in turns]
 

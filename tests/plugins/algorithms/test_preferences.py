@@ -339,27 +339,63 @@ def test_the_reward_models_optimum_is_the_rewards_up_to_a_constant(world: Any) -
     assert expected.gradient().abs().max() < 1e-12
 
 
-def test_it_recovers_the_rewards_of_two_prompts_each_up_to_its_own_constant() -> None:
-    """From a head of zeros, whose mean over a prompt's responses no pair ever moves."""
-    responses = [[2], *(list(pair) for pair in itertools.product((0, 1), (0, 1, 2)))]
-    rewards = np.random.default_rng(2).normal(size=(2, 7)) + np.array([[3.0], [-1.0]])
-    algorithm = RewardModelling()
-    policy = algorithm.build_policy(lambda: NGram(vocab_size=3, n=4).double())
+RESPONSES = [[2], *(list(pair) for pair in itertools.product((0, 1), (0, 1, 2)))]
+
+
+def of_two_prompts(algorithm: Algorithm, policy: Policy, rewards: Any) -> Compared:
+    """All pairs of the seven responses to each prompt, as often as Bradley-Terry raters choose them."""
     ready, weights = [], []
     for prompt, (a, b) in itertools.product((0, 1), itertools.permutations(range(7), 2)):
-        said = [[prompt, *responses[a]], [prompt, *responses[b]]]
-        actions = [[False, *[True] * len(responses[i])] for i in (a, b)]
+        said = [[prompt, *RESPONSES[a]], [prompt, *RESPONSES[b]]]
+        actions = [[False, *[True] * len(RESPONSES[i])] for i in (a, b)]
         ready.append(from_rows(said, actions, scores=[1.0, 0.0], group=[0, 0]))
         weights.append(bradley_terry(rewards[prompt])[a, b] / 84)
     everything = Compared.__new__(Compared)
     everything.algorithm, everything.policy = algorithm, policy
     everything.pairs = list(zip(weights, ready, strict=True))
-    everything.minimise()
+    return everything
+
+
+def found_rewards(policy: Policy, prompt: int) -> Any:
+    rows = [[prompt, *r] for r in RESPONSES]
+    exp = from_rows(rows, [[False, *[True] * len(r)] for r in RESPONSES])
+    return row_rewards(policy, exp).detach().numpy()
+
+
+def test_it_recovers_the_rewards_of_two_prompts_each_up_to_its_own_constant() -> None:
+    """From a head of zeros, whose mean over a prompt's responses no pair ever moves."""
+    rewards = np.random.default_rng(2).normal(size=(2, 7)) + np.array([[3.0], [-1.0]])
+    algorithm = RewardModelling()
+    policy = algorithm.build_policy(lambda: NGram(vocab_size=3, n=4).double())
+    of_two_prompts(algorithm, policy, rewards).minimise()
     for prompt in (0, 1):
-        rows = [[prompt, *r] for r in responses]
-        exp = from_rows(rows, [[False, *[True] * len(r)] for r in responses])
-        found = row_rewards(policy, exp).detach().numpy()
-        close(found, rewards[prompt] - rewards[prompt].mean(), atol=1e-6)
+        close(found_rewards(policy, prompt), rewards[prompt] - rewards[prompt].mean(), atol=1e-6)
+
+
+def test_centering_gives_each_prompt_the_mean_zero_wherever_the_head_began() -> None:
+    """Pairs say nothing of the mean, so that at the optimum the pull towards 0 has its way; order stays."""
+    rewards = np.random.default_rng(2).normal(size=(2, 7)) + np.array([[3.0], [-1.0]])
+    algorithm = RewardModelling(centering=0.01)
+    policy = algorithm.build_policy(lambda: NGram(vocab_size=3, n=4).double())
+    policy.heads["reward"].weight.data.fill_(5.0)  # type: ignore[operator]
+    of_two_prompts(algorithm, policy, rewards).minimise()
+    for prompt in (0, 1):
+        found = found_rewards(policy, prompt)
+        assert found.mean() == pytest.approx(0.0, abs=1e-5)
+        assert found.argsort().tolist() == rewards[prompt].argsort().tolist()
+
+
+@pytest.mark.parametrize(("centering", "expected"), [(0.0, 0.0), (0.5, 0.5), (2.0, 2.0)])
+def test_centering_by_hand(world: Any, centering: float, expected: float) -> None:
+    """The head gives 2 and -1, of which the sum is 1, squared 1."""
+    algorithm = RewardModelling(centering=centering)
+    policy = world.policy(algorithm)
+    head = policy.heads["reward"].weight.data.zero_()
+    head[2 + 4 * 3], head[2 + 4 * 2] = 2.0, -1.0  # contexts (1, 2) and (1, 1)
+    ready, _ = algorithm.prepare(pair(world, 0, 5), policy)
+    loss = algorithm.loss(ready, policy)
+    assert loss.sum.item() - math.log(1 + math.exp(-3)) == pytest.approx(expected, rel=1e-12)
+    assert float(loss.metrics["loss/reward"]) == pytest.approx(loss.sum.item())
 
 
 def test_a_reward_pair_by_hand(world: Any) -> None:
@@ -393,7 +429,7 @@ def test_the_head_survives_the_disk(world: Any, tmp_path: Path) -> None:
 
 ALGORITHMS: dict[str, Callable[[], Algorithm]] = {
     **{kind: lambda kind=kind: DirectPreference(loss=kind, beta=0.7) for kind in EVERY_LOSS},  # type: ignore[misc]
-    "reward_model": lambda: RewardModelling(margin=0.3),
+    "reward_model": lambda: RewardModelling(margin=0.3, centering=0.2),
 }
 ROWS, GROUP = [1, 5, 3, 0, 6, 2, 4, 4], [0, 0, 1, 1, 2, 2, 3, 3]
 SCORES = [1.0, 0.0, 0.5, 2.5, 3.0, 3.0, 1.0, 0.0]  # the third pair is a tie; the fourth says the same twice
@@ -554,6 +590,7 @@ def test_wrong_values_are_refused_by_name(options: dict[str, Any], message: str)
     assert str(caught.value) == message
 
 
-def test_a_negative_margin_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^algorithm\.margin: expected at least 0, got -1\.0$"):
-        RewardModelling(margin=-1.0)
+@pytest.mark.parametrize("name", ["margin", "centering"])
+def test_a_negative_weight_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=rf"^algorithm\.{name}: expected at least 0, got -1\.0$"):
+        RewardModelling(**{name: -1.0})

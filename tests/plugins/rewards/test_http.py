@@ -17,8 +17,8 @@ import pytest
 from feedtune.contracts import Sample
 from feedtune.errors import UserError
 from feedtune.rewards import RewardCalls, SourceFailure, guarded, score_samples
+from feedtune_plugins.remote.exchange import seconds_asked_for, shown
 from feedtune_plugins.rewards.http import Http
-from feedtune_plugins.rewards.http_exchange import seconds_asked_for, shown
 from judges import Judge, Reply, judging, lengths, saying
 
 SAMPLES = [Sample("Hi", "seven__"), Sample("Hi", ""), Sample("Ho", "fourteen______")]
@@ -311,7 +311,7 @@ def test_a_slow_answer_is_not_waited_for(slow: Reply) -> None:
 
 
 def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feedtune_plugins.rewards.http_exchange.MOST_BYTES", 1000)
+    monkeypatch.setattr("feedtune_plugins.remote.exchange.MOST_BYTES", 1000)
     with judging(Reply(body=b" " * 100_000)) as judge:
         assert "the answer is longer than 1000 bytes" in failing(judge)
 

@@ -10,6 +10,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 
+from chat_judges import chatting, whatever
+from click_logs import Shown, clicks, store
 from feedtune.contracts import Sample, Scores
 from feedtune.errors import UserError
 from feedtune.policy import Policy
@@ -30,6 +33,7 @@ from feedtune.text.tokenizers import TrainedTokenizer
 from feedtune_plugins.backbones.ngram import NGram
 from judges import judging
 from judges import lengths as lengths_elsewhere
+from raters import answering
 
 CONF = Path(__file__).parents[3] / "conf"
 OPTIONS = sorted(file.stem for file in (CONF / "reward").glob("*.yaml"))
@@ -61,25 +65,48 @@ def judge_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory, judge_url: str) -> Callable[[str], Any]:
+def chat_url() -> Iterator[str]:
+    """Where a language model listens that has an opinion of everything."""
+    with chatting(whatever) as judge:
+        yield judge.url
+
+
+@pytest.fixture(scope="module")
+def build(
+    tmp_path_factory: pytest.TempPathFactory, judge_url: str, chat_url: str
+) -> Iterator[Callable[[str], Any]]:
     """Compose and instantiate an option as `reward=OPTION` does; each once, for some load a model."""
     file = tmp_path_factory.mktemp("user") / "rewards.py"
     file.write_text(FUNCTION, encoding="utf-8")
     built: dict[str, Any] = {}
 
-    def build(option: str) -> Any:
-        if option not in built:
-            built[option] = instantiate(composed(option, *needed(option, file, judge_url)))
-        return built[option]
+    with ExitStack() as raters:
 
-    return build
+        def build(option: str) -> Any:
+            if option == "human" and option not in built:
+                raters.enter_context(answering(file.parent / "feedback.sqlite"))
+            if option not in built:
+                built[option] = instantiate(composed(option, *needed(option, file, judge_url, chat_url)))
+            return built[option]
+
+        yield build
 
 
-def needed(option: str, file: Path, url: str = "http://127.0.0.1:9/score") -> list[str]:
+def needed(
+    option: str, file: Path, url: str = "http://127.0.0.1:9/score", chat_url: str = "http://127.0.0.1:9/v1"
+) -> list[str]:
+    if option == "judge":
+        said = {"url": chat_url, "model": "tiny", "cache": file.parent / "chat.sqlite"}
+        return [f"reward.judge.{key}={value}" for key, value in said.items()]
     if option == "http":
         return [f"reward.url={url}", f"reward.cache={file.parent / 'replies.sqlite'}"]
+    if option == "human":
+        return [f"reward.path={file.parent / 'feedback.sqlite'}", "reward.port=null", "reward.poll=0.01"]
     if option == "function":
         return [f"reward.path={file}:score"]
+    if option in ("clicks", "logged"):
+        shown = [Shown("Hi", "the cat", 0.5, clicks(2)), Shown("Hi", "Thanks! the", 0.5, clicks(1))]
+        return [f"reward.path={store(file.parent / 'clicks.sqlite', shown)}"]
     return [f"reward.run={judge(file.parent / 'judge')}"] if option == "reward_model" else []
 
 
@@ -101,14 +128,23 @@ def composed(option: str, *overrides: str) -> DictConfig:
 def test_every_planned_option_is_there() -> None:
     planned = {
         "answer",
+        "banned",
         "bleu",
         "chrf",
+        "clicks",
         "function",
         "http",
+        "human",
+        "judge",
         "keyword",
         "length",
+        "logged",
+        "ndcg",
+        "personal_data",
+        "refusal",
         "reward_model",
         "rouge",
+        "safety",
         "sentiment",
         "sum",
         "toxicity",
@@ -118,7 +154,8 @@ def test_every_planned_option_is_there() -> None:
 
 TEXT = st.text(max_size=24)  # all of Unicode but lone surrogates
 WORDS = st.lists(
-    st.sampled_from(["the", "cat", "Thanks!", "idiot", "not", "good", "é", "你好", "\n", "C++"]), max_size=6
+    st.sampled_from(["the", "cat", "Thanks!", "idiot", "I can't help", "a@b.io", "é", "你好", "\n", "C++"]),
+    max_size=6,
 )
 RESPONSE = TEXT | WORDS.map(" ".join)
 
@@ -133,7 +170,10 @@ RESPONSE = TEXT | WORDS.map(" ".join)
 def test_an_option_obeys_the_laws_on_any_text(
     option: str, build: Callable[[str], Any], pairs: list[tuple[str, Any]]
 ) -> None:
-    samples = [Sample("Hi", said, columns={"reference": wanted}) for said, wanted in pairs]
+    samples = [
+        Sample("Hi", said, columns={"reference": wanted, "relevance": {"the": 1, "cat": 2}})
+        for said, wanted in pairs
+    ]
     check_reward_source(build(option), samples)
 
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedtune.errors import UserError
-from feedtune_plugins.rewards.reply_cache import ReplyCache, content_hash
+from feedtune_plugins.remote.reply_cache import ReplyCache, content_hash
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_keys_know_what_the_parts_were() -> None:
 
 WRITER = """
 import sys
-from feedtune_plugins.rewards.reply_cache import ReplyCache
+from feedtune_plugins.remote.reply_cache import ReplyCache
 cache = ReplyCache(sys.argv[1])
 for number in range(40):
     found = cache.put({str(number): sys.argv[2]})
@@ -128,7 +128,7 @@ def test_threads_share_a_cache(path: Path) -> None:
 def test_what_was_put_survives_sigkill(path: Path) -> None:
     code = (
         "import os, signal, sys\n"
-        "from feedtune_plugins.rewards.reply_cache import ReplyCache\n"
+        "from feedtune_plugins.remote.reply_cache import ReplyCache\n"
         "ReplyCache(sys.argv[1]).put({'a': 1})\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -214,7 +214,7 @@ def test_a_database_of_somebody_else_is_left_alone(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE customers (name TEXT)")
     before = path.read_bytes()
-    with pytest.raises(UserError, match=r"is a database, but none of replies; name another file"):
+    with pytest.raises(UserError, match=r"is a database, but not one of replies; name another file"):
         ReplyCache(path).put({"a": 1})
     assert path.read_bytes() == before
 
@@ -231,7 +231,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_a_file_that_another_process_keeps_locked_is_named(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("feedtune_plugins.rewards.reply_cache.PATIENCE", 0.05)
+    monkeypatch.setattr("feedtune.database.PATIENCE", 0.05)
     ReplyCache(path).put({"a": 1})
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""One request to a judge and its answer: what is worth another try, and no secret in any message."""
+"""One request to a service and its answer: what is worth another try, and no secret in any message."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import os
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,8 @@ from feedtune.rewards import SourceFailure
 if TYPE_CHECKING:
     import httpx
 
-Post = Callable[[Sequence[dict[str, Any]]], list[float | None]]
+Post = Callable[[Mapping[str, Any]], Any]
+"""Sends a body and gives what was answered, both as values that JSON can say."""
 
 MAY_PASS = frozenset({408, 425, 429})
 """Answers below 500 that are about this moment, not about what was asked."""
@@ -34,10 +36,12 @@ SHOWN = 200
 
 
 class Exchange:
-    """Asks one judge over HTTP.
+    """Posts JSON to one URL.
 
     Args:
         label: what messages call it.
+        group: key of its options, such as "reward", for messages.
+        needed_by: the choice that needs the packages, such as "reward=http".
         url: where to.
         timeout: seconds from a request to the end of its answer.
         connections: most at a time.
@@ -47,17 +51,28 @@ class Exchange:
         UserError: httpx is not installed, or there is no such variable.
     """
 
-    def __init__(self, label: str, url: str, timeout: float, connections: int, token_env: str | None) -> None:
-        self.label, self.url, self.timeout, self.connections = label, url, timeout, connections
+    def __init__(
+        self,
+        *,
+        label: str,
+        group: str,
+        needed_by: str,
+        url: str,
+        timeout: float,
+        connections: int,
+        token_env: str | None,
+    ) -> None:
+        self.label, self.group = label, group
+        self.url, self.timeout, self.connections = url, timeout, connections
         self.token_env = token_env
         try:
             import httpx
         except ImportError as error:
-            raise missing_extra("httpx", "remote", "reward=http") from error
+            raise missing_extra("httpx", "remote", needed_by) from error
         try:
             httpx.URL(url)
         except httpx.InvalidURL as error:
-            raise UserError(f"reward.url: {one_line(error)}") from error
+            raise UserError(f"{group}.url: {one_line(error)}") from error
         # Reading the certificates takes longer than a request: once, and only where they are needed.
         self._verify: ssl.SSLContext | bool = (
             httpx.create_ssl_context() if url.startswith("https:") else False
@@ -66,21 +81,17 @@ class Exchange:
 
     @contextmanager
     def connected(self) -> Iterator[Post]:
-        """A function that asks about samples and gives their scores; several threads may call it."""
+        """A function that posts; several threads may call it."""
         import httpx
 
         limits = httpx.Limits(max_connections=self.connections)
         with httpx.Client(verify=self._verify, limits=limits, timeout=self.timeout) as client:
+            yield partial(self._post, client)
 
-            def post(samples: Sequence[dict[str, Any]]) -> list[float | None]:
-                return self._post(client, samples)
-
-            yield post
-
-    def _post(self, client: httpx.Client, samples: Sequence[dict[str, Any]]) -> list[float | None]:
+    def _post(self, client: httpx.Client, said: Mapping[str, Any]) -> Any:
         import httpx
 
-        body = json.dumps({"samples": samples}).encode()  # ASCII: lone surrogates pass as escapes
+        body = json.dumps(said).encode()  # ASCII: lone surrogates pass as escapes
         token = self._token()
         headers = {"Content-Type": "application/json"}
         headers |= {"Authorization": f"Bearer {token}"} if token else {}
@@ -94,7 +105,7 @@ class Exchange:
         except httpx.RequestError as error:
             raise SourceFailure(f"{self.label}: no answer: {_without(one_line(error), token)}") from error
         self._check_status(status, asked, _without(text, token))
-        return self._scores(_without(text, token), len(samples))
+        return self._parsed(_without(text, token))
 
     def _read(self, response: httpx.Response, deadline: float) -> str:
         """The answer, if it comes in time: a timeout of httpx begins anew with each byte."""
@@ -108,7 +119,7 @@ class Exchange:
         return found.decode("utf-8", errors="replace")
 
     def _late(self) -> SourceFailure:
-        return SourceFailure(f"{self.label}: no answer within reward.timeout={self.timeout:g} seconds")
+        return SourceFailure(f"{self.label}: no answer within {self.group}.timeout={self.timeout:g} seconds")
 
     def _check_status(self, status: int, asked: str | None, text: str) -> None:
         if 200 <= status < 300:
@@ -118,26 +129,13 @@ class Exchange:
             raise SourceFailure(said, seconds_asked_for(asked))
         raise UserError(said)
 
-    def _scores(self, text: str, count: int) -> list[float | None]:
-        """The scores in an answer."""
+    def _parsed(self, text: str) -> Any:
         try:
-            answer = json.loads(text, parse_constant=_refuse_constant)
+            return json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             raise SourceFailure(
                 f"{self.label} answered what is no JSON ({error}){_first_line(text)}"
             ) from error
-        scores = answer.get("scores") if isinstance(answer, Mapping) else None
-        if not isinstance(scores, list):
-            raise SourceFailure(f'{self.label}: expected {{"scores": [...]}}{_first_line(text)}')
-        if len(scores) != count:
-            raise SourceFailure(f"{self.label}: expected {count} scores, one a sample, got {len(scores)}")
-        for number, score in enumerate(scores, 1):
-            if not (score is None or _is_score(score)):
-                said = shown(json.dumps(score))
-                raise SourceFailure(
-                    f"{self.label}: score {number} of {count}: expected a finite number or null, got {said}"
-                )
-        return scores
 
     def _token(self) -> str | None:
         """The secret, read anew each time; what is wrong with it is said without it.
@@ -149,15 +147,16 @@ class Exchange:
             return None
         if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.token_env):  # it may be the token itself
             raise UserError(
-                "reward.token_env: expected the NAME of an environment variable, in capitals, "
+                f"{self.group}.token_env: expected the NAME of an environment variable, in capitals, "
                 "never the token itself"
             )
         token = os.environ.get(self.token_env)
         if not token:
-            raise UserError(f"reward.token_env: the environment variable {self.token_env} is not set")
+            raise UserError(f"{self.group}.token_env: the environment variable {self.token_env} is not set")
         if not re.fullmatch(r"[\x21-\x7e]+", token):
             raise UserError(
-                f"reward.token_env: the value of {self.token_env} holds blanks or signs that are not ASCII"
+                f"{self.group}.token_env: the value of {self.token_env} holds blanks or signs that are not "
+                "ASCII"
             )
         return token
 
@@ -203,10 +202,6 @@ def _phrase(status: int) -> str:
 
 def _without(text: str, token: str | None) -> str:
     return text.replace(token, "***") if token else text
-
-
-def _is_score(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 3e38
 
 
 def _refuse_constant(name: str) -> float:

@@ -1,0 +1,1 @@
+"""The page on which people give feedback, and the JSON API under it (extra `feedback`)."""

@@ -1,0 +1,1 @@
+"""First-party judges: language models that answer questions, wherever they run."""

@@ -1,0 +1,1 @@
+"""Asking services over HTTP: one way for every plugin that does."""
