@@ -10,7 +10,7 @@ from typing import NamedTuple
 from feedtune.contracts import Sample
 from feedtune.feedback.ids import item_of, response_of
 from feedtune.feedback.records import Event, Item
-from feedtune.feedback.store import FeedbackStore
+from feedtune.feedback.storage.store import FeedbackStore
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

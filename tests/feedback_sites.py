@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from feedtune.feedback import FeedbackStore, Item, Role, item_of, response_of
-from feedtune.feedback.serving import serve_in_thread
+from feedtune.feedback.web.serving import serve_in_thread
 
 
 def make_items(count: int = 3, responses: int = 2) -> list[Item]:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from feedtune.contracts import RewardSource, Sample
 from feedtune.feedback import FeedbackStore, Kind
-from feedtune.feedback.serving import serve_in_thread
-from feedtune.feedback.simulated import Habits, SimulatedRater
-from feedtune.feedback.simulation import answer_in_turn
+from feedtune.feedback.raters.simulated import Habits, SimulatedRater
+from feedtune.feedback.raters.simulation import answer_in_turn
+from feedtune.feedback.web.serving import serve_in_thread
 
 EXACT = Habits(temperature=0.0, worst=0.0, best=4.0)
 """Rates a response of n letters n + 1, and prefers the longer one."""

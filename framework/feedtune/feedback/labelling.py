@@ -9,11 +9,11 @@ from typing import Literal
 
 from feedtune.contracts import Sample
 from feedtune.errors import UserError
+from feedtune.feedback.asking.choosing import Question, questions, shown
 from feedtune.feedback.checking import HIGHEST, LOWEST
-from feedtune.feedback.choosing import Question, questions, shown
 from feedtune.feedback.ids import item_of, now, one_time_id, response_of
 from feedtune.feedback.records import Answer, Choice, Item, Kind
-from feedtune.feedback.store import FeedbackStore
+from feedtune.feedback.storage.store import FeedbackStore
 from feedtune.judging import Constitution, Judge, Judging, revised
 
 ORDER_DECIDES = "order decides"

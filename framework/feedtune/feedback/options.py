@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from feedtune.checks import check_choice, check_unit
 from feedtune.errors import UserError
-from feedtune.feedback.clicks import ClickOptions
-from feedtune.feedback.estimates import EstimateOptions
+from feedtune.feedback.events.clicks import ClickOptions
+from feedtune.feedback.events.estimates import EstimateOptions
 from feedtune.feedback.labelling import LabelOptions
-from feedtune.feedback.simulation import SimulateOptions
+from feedtune.feedback.raters.simulation import SimulateOptions
 
 LAST_PORT = 65535
 

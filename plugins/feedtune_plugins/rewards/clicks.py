@@ -13,8 +13,14 @@ from torch import Tensor
 from feedtune.checks import check_positive
 from feedtune.contracts import Sample
 from feedtune.errors import UserError
-from feedtune.feedback.rankings import Examination, check_examination, entries_of, examined, first_places
-from feedtune.feedback.showings import Showing, check_weights
+from feedtune.feedback.events.rankings import (
+    Examination,
+    check_examination,
+    entries_of,
+    examined,
+    first_places,
+)
+from feedtune.feedback.events.showings import Showing, check_weights
 from feedtune.functional import discounts
 from feedtune_plugins.rewards.event_log import EventLog
 from feedtune_plugins.rewards.logged import CLICKS

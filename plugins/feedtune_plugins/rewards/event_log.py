@@ -7,7 +7,7 @@ from functools import cached_property
 from feedtune.checks import check_positive
 from feedtune.errors import UserError
 from feedtune.feedback import FeedbackStore
-from feedtune.feedback.showings import Showing, join
+from feedtune.feedback.events.showings import Showing, join
 
 
 class EventLog:
@@ -16,7 +16,7 @@ class EventLog:
     Args:
         path: the store's file.
         key: name of the environment variable with its key, if it is encrypted.
-        window: see `feedtune.feedback.showings.join`.
+        window: see `feedtune.feedback.events.showings.join`.
 
     Raises:
         UserError: there is no such file.

@@ -18,7 +18,7 @@ from feedtune.checks import check_choice, check_not_negative, check_positive, ch
 from feedtune.contracts import Sample
 from feedtune.errors import UserError
 from feedtune.feedback import Answer, FeedbackStore
-from feedtune.feedback.serving import serve_in_thread
+from feedtune.feedback.web.serving import serve_in_thread
 from feedtune.rewards import SourceFailure
 from feedtune_plugins.rewards.checks import at_least
 from feedtune_plugins.rewards.human_questions import Kind, Questions

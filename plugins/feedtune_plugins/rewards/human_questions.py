@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from feedtune.contracts import Sample
 from feedtune.feedback import Answer, Item, item_of, response_of
-from feedtune.feedback.leaderboard import bradley_terry, won
+from feedtune.feedback.results.leaderboard import bradley_terry, won
 
 Kind = Literal["rating", "comparison"]
 

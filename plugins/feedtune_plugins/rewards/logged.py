@@ -14,7 +14,7 @@ from torch import Tensor
 from feedtune.checks import check_choice, check_positive, check_used
 from feedtune.contracts import Sample
 from feedtune.errors import UserError
-from feedtune.feedback.showings import Showing, check_weights
+from feedtune.feedback.events.showings import Showing, check_weights
 from feedtune_plugins.rewards.event_log import EventLog
 
 Estimator = Literal["mean", "ips"]

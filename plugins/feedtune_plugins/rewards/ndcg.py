@@ -12,7 +12,7 @@ from torch import Tensor
 
 from feedtune.contracts import Sample
 from feedtune.errors import UserError, nearest
-from feedtune.feedback.rankings import entries_of, first_places
+from feedtune.feedback.events.rankings import entries_of, first_places
 from feedtune.functional import ndcg
 from feedtune_plugins.rewards.checks import at_least
 

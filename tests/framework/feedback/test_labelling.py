@@ -8,8 +8,8 @@ import pytest
 
 from feedtune.errors import UserError
 from feedtune.feedback import Answer, FeedbackStore, Item, item_of, now, one_time_id, response_of
-from feedtune.feedback.agreement import agreement_between
 from feedtune.feedback.labelling import ORDER_DECIDES, LabelOptions, label, revise
+from feedtune.feedback.results.agreement import agreement_between
 from feedtune.judging import Constitution, Judging, Question, Rubric
 from feedtune.rewards import SourceFailure
 from scripted_judges import Scripted, texts_in

@@ -16,7 +16,7 @@ from chat_judges import chatting, whatever
 from click_logs import VARIED, varied
 from feedback_stores import every_kind
 from feedtune.config.discovery import options_of
-from feedtune.feedback.simulated import Habits
+from feedtune.feedback.raters.simulated import Habits
 from feedtune.policy import Policy
 from feedtune.runs.export import save
 from feedtune.testing.certification import SUITES, certify

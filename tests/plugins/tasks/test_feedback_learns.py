@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from feedtune.feedback import Answer, FeedbackStore, item_of, response_of
-from feedtune.feedback.encryption import new_key
+from feedtune.feedback.storage.encryption import new_key
 from small_runs import SMALL, run
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from feedtune.commands.arguments import Arguments
 from feedtune.commands.feedback.settings import opened
 from feedtune.errors import UserError, nearest
-from feedtune.feedback.store import FeedbackStore
+from feedtune.feedback.storage.store import FeedbackStore
 from feedtune.text.visible import plain
 
 

@@ -15,8 +15,8 @@ from feedtune.commands.feedback.in_service import served
 from feedtune.commands.feedback.settings import opened
 from feedtune.config.compose import to_plain
 from feedtune.errors import UserError
-from feedtune.feedback.clicking import serve
-from feedtune.feedback.clicks import ClickOptions
+from feedtune.feedback.events.clicking import serve
+from feedtune.feedback.events.clicks import ClickOptions
 from feedtune.text.visible import plain
 
 

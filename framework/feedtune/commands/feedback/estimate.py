@@ -20,8 +20,8 @@ from feedtune.commands.feedback.in_service import Served, served
 from feedtune.commands.feedback.settings import opened
 from feedtune.config.compose import to_plain
 from feedtune.errors import UserError
-from feedtune.feedback.estimates import EstimateOptions, estimates
-from feedtune.feedback.showings import Showing, join
+from feedtune.feedback.events.estimates import EstimateOptions, estimates
+from feedtune.feedback.events.showings import Showing, join
 from feedtune.functional import Estimate
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from feedtune.commands.arguments import Arguments
 from feedtune.commands.feedback.settings import opened
 from feedtune.errors import UserError, nearest
-from feedtune.feedback.exchange import FILES, exported, write_export
-from feedtune.feedback.lines import write_lines
+from feedtune.feedback.exchange.exporting import FILES, exported, write_export
+from feedtune.feedback.exchange.lines import write_lines
 from feedtune.text.visible import plain
 
 

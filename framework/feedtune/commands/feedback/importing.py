@@ -12,7 +12,7 @@ from pathlib import Path
 
 from feedtune.commands.arguments import Arguments
 from feedtune.commands.feedback.settings import opened
-from feedtune.feedback.importing import read_files
+from feedtune.feedback.exchange.importing import read_files
 from feedtune.text.visible import plain
 
 

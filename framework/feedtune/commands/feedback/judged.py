@@ -21,7 +21,7 @@ from feedtune.config.compose import to_plain
 from feedtune.config.discovery import options_of
 from feedtune.errors import UserError
 from feedtune.feedback.labelling import Labelled, LabelOptions
-from feedtune.feedback.store import FeedbackStore
+from feedtune.feedback.storage.store import FeedbackStore
 from feedtune.judging import Judge
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from feedtune.commands.arguments import Arguments
-from feedtune.feedback.encryption import new_key
+from feedtune.feedback.storage.encryption import new_key
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -13,11 +13,11 @@ from typing import get_args
 
 from feedtune.commands.feedback.judged import asked, known, say, waiting
 from feedtune.config.build import build
-from feedtune.feedback.agreement import agreement_between
 from feedtune.feedback.labelling import label
 from feedtune.feedback.records import RaterKind
-from feedtune.feedback.results import MEASURED
-from feedtune.feedback.store import FeedbackStore
+from feedtune.feedback.results.agreement import agreement_between
+from feedtune.feedback.results.summary import MEASURED
+from feedtune.feedback.storage.store import FeedbackStore
 from feedtune.judging import Judging
 from feedtune.text.visible import plain
 

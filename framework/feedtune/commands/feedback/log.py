@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from feedtune.commands.feedback.settings import opened
-from feedtune.feedback.events import read_events
+from feedtune.feedback.events.reading import read_events
 from feedtune.text.visible import plain
 
 

@@ -12,10 +12,10 @@ from feedtune.commands.feedback.in_service import checkpoint_of, served
 from feedtune.config.compose import to_plain
 from feedtune.errors import UserError
 from feedtune.evaluation import EvaluationOptions
-from feedtune.feedback.gathering import Speaker, gather
-from feedtune.feedback.item_files import read_items
+from feedtune.feedback.asking.gathering import Speaker, gather
+from feedtune.feedback.exchange.item_files import read_items
 from feedtune.feedback.records import Item
-from feedtune.feedback.store import FeedbackStore
+from feedtune.feedback.storage.store import FeedbackStore
 from feedtune.sampling import Decoding
 from feedtune.text.visible import plain
 

@@ -20,10 +20,10 @@ from feedtune.config.build import build
 from feedtune.config.compose import to_plain
 from feedtune.contracts import RewardSource
 from feedtune.errors import UserError
-from feedtune.feedback.disagreement import Disagreement
+from feedtune.feedback.asking.disagreement import Disagreement
 from feedtune.feedback.options import FeedbackOptions
-from feedtune.feedback.serving import LOOPBACK, listening, make_server, url_of
-from feedtune.feedback.store import FeedbackStore
+from feedtune.feedback.storage.store import FeedbackStore
+from feedtune.feedback.web.serving import LOOPBACK, listening, make_server, url_of
 from feedtune.text.visible import plain
 
 

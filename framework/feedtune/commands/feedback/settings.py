@@ -20,7 +20,7 @@ from feedtune.config.trust import trust
 from feedtune.config.types import fits, wrong_type
 from feedtune.errors import UserError
 from feedtune.feedback.options import NODES
-from feedtune.feedback.store import FeedbackStore, store_path
+from feedtune.feedback.storage.store import FeedbackStore, store_path
 
 OVERRIDE = re.compile(r"[+~]*[A-Za-z_][\w./@:-]*=|~[A-Za-z_]")
 

@@ -21,12 +21,12 @@ from feedtune.config.build import build
 from feedtune.config.compose import to_plain
 from feedtune.contracts import RewardSource
 from feedtune.errors import UserError
-from feedtune.feedback.agreement import agreement
 from feedtune.feedback.options import FeedbackOptions
-from feedtune.feedback.serving import serve_in_thread
-from feedtune.feedback.simulated import SimulatedRater
-from feedtune.feedback.simulation import SimulateOptions, answer_in_turn
-from feedtune.feedback.store import FeedbackStore
+from feedtune.feedback.raters.simulated import SimulatedRater
+from feedtune.feedback.raters.simulation import SimulateOptions, answer_in_turn
+from feedtune.feedback.results.agreement import agreement
+from feedtune.feedback.storage.store import FeedbackStore
+from feedtune.feedback.web.serving import serve_in_thread
 from feedtune.text.visible import plain
 
 

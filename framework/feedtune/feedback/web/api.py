@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 
 from feedtune.errors import UserError
-from feedtune.feedback.events import event_of
+from feedtune.feedback.events.reading import event_of
 from feedtune.feedback.records import Kind
-from feedtune.feedback.results import results_of
+from feedtune.feedback.results.summary import results_of
 from feedtune.feedback.web.bodies import AnswerBody, Events, Login
 from feedtune.feedback.web.desk import ASKED, Desk
 from feedtune.feedback.web.guards import JSON

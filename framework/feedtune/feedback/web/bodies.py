@@ -46,6 +46,6 @@ class AnswerBody(Body):
 
 
 class Events(Body):
-    """POST /api/events; `feedtune.feedback.events.event_of` says what each may hold."""
+    """POST /api/events; `feedtune.feedback.events.reading.event_of` says what each may hold."""
 
     events: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MOST_EVENTS)]

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from feedtune.errors import UserError
-from feedtune.feedback.accounts import Account
-from feedtune.feedback.choosing import Key, Question, choose, questions, shown
+from feedtune.feedback.asking.choosing import Key, Question, choose, questions, shown
 from feedtune.feedback.ids import now
 from feedtune.feedback.records import Answer, Item, Kind, RaterKind
-from feedtune.feedback.store import FeedbackStore
+from feedtune.feedback.storage.accounts import Account
+from feedtune.feedback.storage.store import FeedbackStore
 from feedtune.feedback.web.tickets import Tickets
 
 ASKED: tuple[Kind, ...] = ("comparison", "rating", "edit")
@@ -43,7 +43,7 @@ class Desk:
         store: what is asked and answered.
         tickets: gives answers their ids.
         worth: chooses among questions; None: chance does.
-        overlap: see `feedtune.feedback.choosing.choose`.
+        overlap: see `feedtune.feedback.asking.choosing.choose`.
     """
 
     def __init__(

@@ -11,8 +11,8 @@ import jinja2
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from feedtune.feedback.leaderboard import Place
-from feedtune.feedback.results import results_of
+from feedtune.feedback.results.leaderboard import Place
+from feedtune.feedback.results.summary import results_of
 from feedtune.feedback.web.visitors import door_of
 from feedtune.text.visible import plain
 

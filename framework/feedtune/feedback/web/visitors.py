@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from fastapi import HTTPException, Request
 
-from feedtune.feedback.accounts import Account, Role
-from feedtune.feedback.store import FeedbackStore
+from feedtune.feedback.storage.accounts import Account, Role
+from feedtune.feedback.storage.store import FeedbackStore
 from feedtune.feedback.web.guards import SAFE
 from feedtune.feedback.web.limits import Limiter
 from feedtune.feedback.web.tickets import Tickets

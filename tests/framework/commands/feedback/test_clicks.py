@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from feedtune.cli import main
-from feedtune.feedback.store import FeedbackStore
+from feedtune.feedback.storage.store import FeedbackStore
 from feedtune_plugins.tasks import ranking
 from small_runs import SMALL
 

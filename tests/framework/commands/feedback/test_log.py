@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from feedtune.cli import main
+from feedtune.feedback.events.showings import join
 from feedtune.feedback.ids import response_id
-from feedtune.feedback.showings import join
-from feedtune.feedback.store import FeedbackStore
+from feedtune.feedback.storage.store import FeedbackStore
 
 SHOWN = {"kind": "shown", "prompt": "Tea?", "text": "Yes!", "propensity": 0.5, "time": "2026-01-01T12:00:00Z"}
 CLICK = {"kind": "click", "response": response_id("Tea?", "Yes!"), "time": "2026-01-01T12:01:00Z"}

@@ -12,8 +12,8 @@ import pytest
 from feedtune.cli import main
 from feedtune.errors import UserError
 from feedtune.feedback import FeedbackStore
-from feedtune.feedback.client import logged_in
-from feedtune.feedback.serving import serve_in_thread
+from feedtune.feedback.raters.client import logged_in
+from feedtune.feedback.web.serving import serve_in_thread
 from small_runs import overrides, run, write_rows
 
 PROMPTS = 8

@@ -9,7 +9,7 @@ import pytest
 
 from feedback_sites import Site, body_of, feedback_site, make_items
 from feedtune.feedback import item_of, response_of
-from feedtune.feedback.choosing import Key, Question
+from feedtune.feedback.asking.choosing import Key, Question
 
 
 def test_a_rater_is_asked_everything_and_every_answer_is_kept(site: Site) -> None:

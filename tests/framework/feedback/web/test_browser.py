@@ -11,7 +11,7 @@ import pytest
 from chromium import Browser, Page, chromium
 from feedback_sites import Site, feedback_site, make_items
 from feedtune.feedback import Answer, FeedbackStore, Role, item_of, now, response_of
-from feedtune.feedback.serving import serve_in_thread
+from feedtune.feedback.web.serving import serve_in_thread
 from hostile_texts import ATTACKS, DO, MARK
 
 pytestmark = pytest.mark.browser

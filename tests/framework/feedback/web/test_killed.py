@@ -18,7 +18,7 @@ from feedtune.feedback import FeedbackStore
 SERVER = """
 import sys, time
 from feedtune.feedback import FeedbackStore
-from feedtune.feedback.serving import serve_in_thread
+from feedtune.feedback.web.serving import serve_in_thread
 with serve_in_thread(FeedbackStore(sys.argv[1])) as url:
     print(url, flush=True)
     time.sleep(600)

@@ -1,0 +1,1 @@
+"""What is asked next, and where the questions come from."""

@@ -1,0 +1,1 @@
+"""What happened to responses that were shown: clicks, rankings, and what they tell."""

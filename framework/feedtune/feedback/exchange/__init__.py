@@ -1,0 +1,1 @@
+"""Feedback as JSON lines: to take away, to bring along, and items to ask about."""

@@ -1,0 +1,1 @@
+"""The store: one SQLite file, its texts encrypted if asked for."""

@@ -1,0 +1,123 @@
+"""The server of the page: in front of a person, or in a thread beside other work."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from feedtune.errors import UserError, missing_extra
+from feedtune.feedback.storage.store import FeedbackStore
+
+if TYPE_CHECKING:
+    import uvicorn
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Names of this machine that no other can reach."""
+
+BACKLOG = 128  # connections that wait to be taken
+MOST_CONNECTIONS = 256  # at once
+PATIENCE = 30.0  # seconds for a server to begin or to end
+
+
+def make_server(store: FeedbackStore, **options: Any) -> uvicorn.Server:
+    """A server of the page, not yet running.
+
+    Args:
+        store: what is asked and answered.
+        options: of `feedtune.feedback.web.app.create_app`.
+
+    Raises:
+        UserError: the extra `feedback` is not installed, or the store cannot be used.
+    """
+    try:
+        import uvicorn
+
+        from feedtune.feedback.web.app import create_app
+    except ModuleNotFoundError as error:
+        raise missing_extra(str(error.name), "feedback", "feedtune feedback serve") from error
+    config = uvicorn.Config(
+        create_app(store, **options),
+        access_log=False,
+        lifespan="off",
+        limit_concurrency=MOST_CONNECTIONS,
+        log_level="error",
+        proxy_headers=False,  # anybody can write them, and addresses are what tries are counted by
+        server_header=False,
+        timeout_graceful_shutdown=5,
+        ws="none",
+    )
+    return uvicorn.Server(config)
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0: a free one.
+
+    Raises:
+        UserError: there is no such address here, or it is taken.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # Only of sockets with this number asyncio switches off Nagle's wait of 40 ms a reply.
+        found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    except (OSError, OverflowError) as error:
+        raise UserError(f"feedback.host: cannot listen on {host}: {error}") from error
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        found.listen(BACKLOG)
+    except OSError as error:
+        found.close()
+        hint = "; feedback.port=0 takes a free one" if error.errno == errno.EADDRINUSE else ""
+        raise UserError(
+            f"feedback.host: cannot listen on {host}, port {port}: {error.strerror}{hint}"
+        ) from error
+    return found
+
+
+def url_of(taken: socket.socket) -> str:
+    """Where to find what listens there."""
+    host, port = taken.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextmanager
+def serve_in_thread(
+    store: FeedbackStore, *, host: str = "127.0.0.1", port: int = 0, **options: Any
+) -> Iterator[str]:
+    """Inside of the block the page is served, by a thread of this process; yields its URL.
+
+    Args:
+        store: what is asked and answered; other processes may add to it meanwhile.
+        host, port: where to listen; port 0 takes a free one.
+        options: of `feedtune.feedback.web.app.create_app`.
+
+    Raises:
+        UserError: the address is taken, the extra `feedback` is missing, or the store cannot be used.
+
+        with serve_in_thread(FeedbackStore("feedback.sqlite")) as url:
+            httpx.get(f"{url}/login")
+    """
+    server = make_server(store, **options)
+    with contextlib.closing(listening(host, port)) as taken:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [taken]}, daemon=True)
+        thread.start()
+        try:
+            _wait_for(server, thread)
+            yield url_of(taken)
+        finally:
+            server.should_exit = True
+            thread.join(PATIENCE)
+
+
+def _wait_for(server: uvicorn.Server, thread: threading.Thread) -> None:
+    end = time.monotonic() + PATIENCE
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > end:
+            raise UserError("feedback.port: the server did not begin")
+        time.sleep(0.01)
