@@ -110,6 +110,8 @@ def given(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> dict[
         "reward=function": [f"reward.path={folder / 'rewards.py'}:score"],
         "reward=reward_model": [f"reward.run={judge(folder / 'judge')}"],
         "reward=http": ["reward.url=http://127.0.0.1:9/score"],
+        "reward=clicks": [f"reward.path={every_kind(folder / 'clicks.sqlite').path}"],
+        "reward=logged": [f"reward.path={every_kind(folder / 'events.sqlite').path}"],
         "reward=judge": ["reward.judge.url=http://127.0.0.1:9/v1", "reward.judge.model=tiny"],
         "judge=openai": ["judge.url=http://127.0.0.1:9/v1", "judge.model=tiny"],
         "judge=local": [f"judge.path={model_folder}"],
@@ -150,9 +152,17 @@ def test_every_value_of_a_part_is_explained(file: Path) -> None:
     assert [line for line in values if " #" not in line] == []
 
 
+ASKED = {
+    "experiment=ranking_clicks": ["reward.path=here"],
+    "experiment=rlhf_ppo": ["reward.run=here"],
+    "experiment=rlhf_reward_model": ["task.path=here"],
+}
+"""What experiments leave to the user: the results of earlier ones."""
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_every_other_option_composes_and_its_values_have_the_right_types(name: str) -> None:
-    check(compose_config([name, "run_dir=here"]), TOP_LEVEL, GROUPS)
+    check(compose_config([name, *ASKED.get(name, []), "run_dir=here"]), TOP_LEVEL, GROUPS)
 
 
 @pytest.mark.parametrize("name", FEEDBACK)
