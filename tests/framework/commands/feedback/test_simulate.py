@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -107,6 +108,8 @@ def test_raters_answer_a_run_that_is_asking(tmp_path: Path, capsys: pytest.Captu
     typed += ["reward.poll=0.01", "trainer.max_epochs=2", "evaluation.rows=2"]
     learner = threading.Thread(target=run, args=(folder, typed), daemon=True)
     learner.start()
+    while not (folder / "feedback.sqlite").exists():  # Hydra composes for one thread at a time
+        time.sleep(0.05)
     rating = ["simulate.kind=rating", "simulate.answers=1000", "simulate.wait=5"]
     said(capsys, f"feedback.path={folder}/feedback.sqlite", "reward=length", *rating)
     learner.join(timeout=20)
