@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 from feedtune.durable import replace_file
 from feedtune.errors import UserError
 
+SQLITE = b"SQLite format 3\x00"
+"""How a file begins that is none of lines."""
+
 
 class Line(NamedTuple):
     """An object and where it stands, as in "ratings.jsonl:3"."""
@@ -29,6 +32,11 @@ def read_lines(path: str | Path) -> Iterator[Line]:
         content = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    if content.startswith(SQLITE):
+        raise UserError(
+            f"{path}: expected JSON lines, got an SQLite file; if it is a feedback store, leave it out and say "
+            f"feedback.path={path}"
+        )
     # Only newlines end a line: texts in JSON may hold other separators, such as U+2028, as they are.
     for number, line in enumerate(content.removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1):
         if line.strip():

@@ -73,9 +73,10 @@ def listening(host: str, port: int) -> socket.socket:
         found.listen(BACKLOG)
     except OSError as error:
         found.close()
-        hint = "; feedback.port=0 takes a free one" if error.errno == errno.EADDRINUSE else ""
+        taken = error.errno == errno.EADDRINUSE
+        key, hint = ("port", "; feedback.port=0 takes a free one") if taken else ("host", "")
         raise UserError(
-            f"feedback.host: cannot listen on {host}, port {port}: {error.strerror}{hint}"
+            f"feedback.{key}: cannot listen on {host}, port {port}: {error.strerror}{hint}"
         ) from error
     return found
 

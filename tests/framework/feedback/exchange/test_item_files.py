@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from feedback_stores import every_kind
 from feedtune.errors import UserError
 from feedtune.feedback.exchange.item_files import read_items
 
@@ -79,4 +80,12 @@ def test_a_file_that_holds_nothing_of_use(tmp_path: Path, data: bytes, says: str
         read_items(path)
     path.write_bytes(data)
     with pytest.raises(UserError, match=says):
+        read_items(path)
+
+
+def test_a_store_is_told_from_a_file_of_items(tmp_path: Path) -> None:
+    path = every_kind(tmp_path / "feedback.sqlite").path
+    with pytest.raises(
+        UserError, match=r"feedback\.sqlite: expected JSON lines, got an SQLite file; if it is"
+    ):
         read_items(path)

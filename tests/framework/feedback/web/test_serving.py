@@ -20,7 +20,8 @@ def test_only_this_machine_is_served_unless_told_otherwise(tmp_path: Path) -> No
             assert stranger.get("/login").status_code == 200
         port = int(url.rpartition(":")[2])
         with pytest.raises(
-            UserError, match=rf"cannot listen on 127\.0\.0\.1, port {port}: .*port=0 takes a free"
+            UserError,
+            match=rf"^feedback\.port: cannot listen on 127\.0\.0\.1, port {port}: .*port=0 takes a free",
         ):
             listening("127.0.0.1", port)
     with listening("127.0.0.1", port) as again:  # it has gone with the block
