@@ -34,8 +34,8 @@ def read_lines(path: str | Path) -> Iterator[Line]:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     if content.startswith(SQLITE):
         raise UserError(
-            f"{path}: expected JSON lines, got an SQLite file; if it is a feedback store, leave it out and say "
-            f"feedback.path={path}"
+            f"{path}: expected JSON lines, got an SQLite file; if it is a feedback store, leave it out "
+            f"and say feedback.path={path}"
         )
     # Only newlines end a line: texts in JSON may hold other separators, such as U+2028, as they are.
     for number, line in enumerate(content.removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1):
