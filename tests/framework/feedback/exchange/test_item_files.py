@@ -85,7 +85,5 @@ def test_a_file_that_holds_nothing_of_use(tmp_path: Path, data: bytes, says: str
 
 def test_a_store_is_told_from_a_file_of_items(tmp_path: Path) -> None:
     path = every_kind(tmp_path / "feedback.sqlite").path
-    with pytest.raises(
-        UserError, match=r"feedback\.sqlite: expected JSON lines, got an SQLite file; if"
-    ):
+    with pytest.raises(UserError, match=r"feedback\.sqlite: expected JSON lines, got an SQLite file; if"):
         read_items(path)
