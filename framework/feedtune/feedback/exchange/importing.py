@@ -14,10 +14,11 @@ from feedtune.feedback.asking.questions import USED, Question, kind_of, read_que
 from feedtune.feedback.checking import check_answer, check_item
 from feedtune.feedback.events.reading import event_of
 from feedtune.feedback.exchange.exporting import Row, answer_row, item_row
-from feedtune.feedback.exchange.lines import Line, read_lines
+from feedtune.feedback.exchange.lines import read_lines
 from feedtune.feedback.ids import content_id, item_of, now, response_of
 from feedtune.feedback.records import Answer, Event, Item
 from feedtune.feedback.storage.store import FeedbackStore
+from feedtune.json_lines import Line
 
 RATER = "imported"
 """The pseudonym for rows that name no rater."""

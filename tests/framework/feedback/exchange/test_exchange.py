@@ -384,9 +384,9 @@ def test_ids_that_are_not_those_of_the_content_are_not_believed(store: FeedbackS
     ("line", "message"),
     [
         ("{", r"not JSON: Expecting property name .* at column 2"),
-        ("[1]", "expected an object, got list"),
-        ("[" * 100_000, "its JSON cannot be read"),
-        ('{"prompt": ' + "1" * 5000 + "}", "its JSON cannot be read"),
+        ("[1]", "expected a JSON object, got a list"),
+        ("[" * 100_000, "its JSON is nested too deep"),
+        ('{"prompt": ' + "1" * 5000 + "}", "a number with too many digits"),
         ('{"a": 1}', "expected a column 'prompt' or 'messages', found 'a'"),
         ('{"prompt": "x"}', "no response: expected chosen and rejected, response_a"),
         ('{"prompt": "x", "responses": []}', "no response"),

@@ -59,7 +59,7 @@ def test_every_form_of_a_row(tmp_path: Path) -> None:
         ),
         ({"text": "Once upon a time"}, "a 'text' asks nothing"),
         ({"promt": "Hi", "response": "a"}, "expected a column 'prompt'"),
-        (["Hi", "a"], "expected an object, got list"),
+        (["Hi", "a"], "expected a JSON object, got a list"),
     ],
 )
 def test_what_is_no_item_is_named_by_its_line(tmp_path: Path, row: Any, says: str) -> None:
