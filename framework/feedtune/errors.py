@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -43,6 +44,18 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(word, list(known), n=1)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def nearest_path(path: Path) -> str:
+    """A hint at what lies in the same folder under a similar name, or nothing.
+
+    >>> nearest_path(Path("nowhere/at/all"))
+    ''
+    """
+    try:
+        return nearest(str(path), map(str, path.parent.iterdir()))
+    except OSError:  # there is no such folder, or nobody may look into it
+        return ""
 
 
 def one_line(error: object) -> str:

@@ -62,6 +62,8 @@ def main(arguments: Sequence[str]) -> int:
     console = Console()
     console.print(metrics_table(found, before))
     console.print(samples_table(found, before))
+    if parts_of(found):
+        console.print(parts_table(found))
     console.print(plain(f"responses and numbers: {out}"), highlight=False, markup=False, emoji=False)
     return 0
 
@@ -179,22 +181,30 @@ def metrics_table(found: Evaluation, before: Evaluation | None) -> Table:
 
 
 def samples_table(found: Evaluation, before: Evaluation | None, rows: int = 8) -> Table:
-    """The first responses, beside the reference's to the same prompts, and what each source says of them."""
-    columns = ["prompt", *(["before", "after"] if before else ["response"])]
-    scores = _score_names(found)
-    table = Table(show_lines=True)
-    for name in [*columns, *scores]:
-        table.add_column(_text(name.removeprefix("reward/")))
+    """The first responses, beside the reference's to the same prompts, and their rewards."""
+    said = ["before", "after"] if before else ["response"]
+    table = Table("#", "prompt", *said, "reward", show_lines=True)
     for index, record in enumerate(found.records[:rows]):
         old = [before.records[index]["response"]] if before else []
-        cells = [record["prompt"], *old, record["response"]]
-        table.add_row(*map(_text, cells), *(_number(record.get(name)) for name in scores))
+        texts = map(_text, [record["prompt"], *old, record["response"]])
+        table.add_row(str(index + 1), *texts, _number(record.get("reward")))
     return table
 
 
-def _score_names(found: Evaluation) -> list[str]:
-    """The reward and its parts, but for parts of parts, which evaluation.json has."""
-    return [name for name in found.records[0] if name.split("/")[0] == "reward" and name.count("/") < 2]
+def parts_table(found: Evaluation, rows: int = 8) -> Table:
+    """What each part of the reward says of the first responses: columns that the texts leave no room for."""
+    parts = parts_of(found)
+    table = Table("#", "reward")
+    for name in parts:
+        table.add_column(_text(name.removeprefix("reward/")))
+    for index, record in enumerate(found.records[:rows]):
+        table.add_row(str(index + 1), *(_number(record.get(name)) for name in ["reward", *parts]))
+    return table
+
+
+def parts_of(found: Evaluation) -> list[str]:
+    """The reward's parts, but no parts of parts, which evaluation.json has."""
+    return [name for name in found.records[0] if name.startswith("reward/") and name.count("/") < 2]
 
 
 def _text(text: str) -> Text:

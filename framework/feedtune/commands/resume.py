@@ -16,7 +16,7 @@ from feedtune.commands.arguments import TRUST_HELP, Arguments
 from feedtune.config.hydra_errors import explained
 from feedtune.config.local_plugins import adopt
 from feedtune.config.saved import CONFIG, permitted
-from feedtune.errors import UserError, nearest, one_line
+from feedtune.errors import UserError, nearest, nearest_path, one_line
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -101,7 +101,7 @@ def saved_config(folder: Path) -> DictConfig:
     """
     path = folder / CONFIG
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder")
+        raise UserError(f"{folder}: there is no such folder.{nearest_path(folder)}")
     if not path.is_file():
         raise UserError(f"{folder}: not a run folder of feedtune (it has no .hydra/config.yaml)")
     try:

@@ -15,6 +15,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from feedtune.config.discovery import OPTIONAL, options_of, providers
 from feedtune.config.hydra_setup import composed
 from feedtune.config.plugin_problems import problems, refuse_choices
+from feedtune.config.secrets import redacted
 from feedtune.errors import UserError, missing_extra, nearest, one_line
 
 _NO_OPTION = "Config group override"
@@ -135,6 +136,12 @@ def explain(error: Exception, overrides: Sequence[str] = (), config_name: str = 
 
 
 def _unreadable(error: OverrideParseException) -> str:
+    shown = redacted(error.override)
+    if shown != error.override:
+        return (
+            f"'{shown}': it looks like a key or password; keep it in an environment variable and give that "
+            "one's name"
+        )
     if "=" not in error.override and not error.override.startswith("~"):
         return f"'{error.override}': expected key=value, such as optimizer.lr=1e-4"
     reason = error.message.strip().splitlines()[0]

@@ -43,11 +43,13 @@ FORMS = re.compile(
     | (?:AKIA|ASIA)[0-9A-Z]{16} | AIza[\w-]{35} | xox[abeprs]-[\w-]{10,}
     | wandb_v\d+_\w{20,} | eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]* | Bearer\s+[\w.~+/-]{16,}
     )
+    | (?<![\w-])(?=[\w-]*\d)(?=[\w-]*[A-Z])[\w-]{43}=(?![\w=])
     | -----BEGIN\ [A-Z\ ]*PRIVATE\ KEY----- | (?<=://)[^\s/:@]*:[^\s/@]+(?=@)""",
     re.VERBOSE,
 )
 """What only secrets look like: keys of OpenAI, Anthropic, Hugging Face, GitHub, GitLab, AWS, Google, Slack,
-W&B; tokens of the JWT kind; private keys; `user:password` in a URL."""
+W&B; 32 bytes in URL-safe base64, as stores of feedback are encrypted by; tokens of the JWT kind; private
+keys; `user:password` in a URL."""
 
 VARIABLE = re.compile(r"(?:TOKEN|KEY|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)$", re.IGNORECASE)
 """How environment variables that hold a secret end."""

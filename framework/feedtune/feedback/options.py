@@ -43,6 +43,18 @@ class FeedbackOptions:
         check_unit("feedback.overlap", self.overlap)
         check_choice("feedback.split", self.split, ("train", "eval"))
 
+    @property
+    def url(self) -> str:
+        """Where the page is reached.
+
+        >>> FeedbackOptions().url, FeedbackOptions(https=True, hosts=["rate.example.org"]).url
+        ('http://127.0.0.1:8765', 'https://rate.example.org')
+        """
+        name = next(iter(self.hosts), self.host)
+        if self.https:
+            return f"https://{name}"
+        return f"http://[{name}]:{self.port}" if ":" in name else f"http://{name}:{self.port}"
+
 
 NODES: dict[str, Any] = {
     "feedback": FeedbackOptions | Mapping[str, Any],

@@ -14,7 +14,7 @@ from feedtune.config.compose import FLAGS, compose_config, to_plain
 from feedtune.config.discovery import options_of
 from feedtune.config.trust import resolve
 from feedtune.contracts import Backbone
-from feedtune.errors import UserError
+from feedtune.errors import UserError, nearest_path
 from feedtune.runs.export import RECORD, export_of, read_record
 from feedtune.text.codec import Codec
 
@@ -56,7 +56,8 @@ def export_named(config: DictConfig) -> Path | None:
         return None
     folder = Path(config.init_from)
     if not folder.exists():
-        raise UserError(f"init_from: {folder} does not exist")
+        seen_from = "" if folder.is_absolute() else f" in {Path.cwd()}, from where this command reads it"
+        raise UserError(f"init_from: {folder} does not exist{seen_from}.{nearest_path(folder)}")
     if (folder / ".hydra").is_dir() or any((f / RECORD).is_file() for f in (folder, folder / "export")):
         return export_of(folder)
     return None

@@ -10,21 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.utils.tqdm import (
-    are_progress_bars_disabled,
-    disable_progress_bars,
-    enable_progress_bars,
-)
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
-from transformers.utils import logging
 
 from feedtune.contracts import Backbone, State
 from feedtune.errors import UserError
 from feedtune.parts import ZeroHead, zero_head
 from feedtune_plugins.backbones.one_query import fast_for_one_query
 from feedtune_plugins.backbones.packing import packed_linears
+from feedtune_plugins.quiet_loading import quiet_loading
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
@@ -228,20 +223,3 @@ def _select_layer(layer: Any, rows: Tensor) -> Any:
             f"backbone: cannot select rows of a {type(layer).__name__}; expected plain keys and values"
         )
     return layer.rows(rows)
-
-
-@contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Without transformers' bars for weights, which are over in no time; downloads keep theirs."""
-    bars: Any = logging
-    shown, downloads = bars.is_progress_bar_enabled(), not are_progress_bars_disabled()
-    bars.disable_progress_bar()
-    if downloads:
-        enable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            bars.enable_progress_bar()
-        if not downloads:
-            disable_progress_bars()

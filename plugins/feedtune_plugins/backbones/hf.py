@@ -20,8 +20,9 @@ from transformers.pytorch_utils import Conv1D
 
 from feedtune.errors import UserError, missing_extra, nearest
 from feedtune.hub import fetching, not_found
-from feedtune_plugins.backbones.causal_lm import CausalLM, quiet_loading
+from feedtune_plugins.backbones.causal_lm import CausalLM
 from feedtune_plugins.backbones.checks import check_causal_lm
+from feedtune_plugins.quiet_loading import quiet_loading
 
 DTYPES: dict[str, torch.dtype | str] = {
     "float32": torch.float32,

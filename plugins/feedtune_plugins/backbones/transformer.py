@@ -10,7 +10,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from feedtune.errors import UserError
-from feedtune_plugins.backbones.causal_lm import CausalLM, quiet_loading
+from feedtune_plugins.backbones.causal_lm import CausalLM
+from feedtune_plugins.quiet_loading import quiet_loading
 
 
 class Transformer(CausalLM):

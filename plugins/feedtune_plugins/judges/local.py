@@ -36,9 +36,12 @@ class Local:
             raise UserError(f"judge.path: expected a transformers folder with a config.json, got '{path}'")
         from transformers import AutoModelForCausalLM, AutoTokenizer  # late: they take seconds
 
+        from feedtune_plugins.quiet_loading import quiet_loading
+
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(self.path)
-            model: Any = AutoModelForCausalLM.from_pretrained(self.path, dtype="auto")
+            with quiet_loading():
+                model: Any = AutoModelForCausalLM.from_pretrained(self.path, dtype="auto")
         except (OSError, ValueError, ImportError, RuntimeError) as error:
             raise UserError(f"judge.path: '{path}' cannot be opened: {one_line(error)}") from error
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

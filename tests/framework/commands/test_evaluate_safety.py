@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from feedtune.cli import main
-from feedtune.commands.evaluate import evaluate_run, samples_table
+from feedtune.commands.evaluate import evaluate_run, parts_table
 from feedtune.evaluation import Evaluation
 from small_runs import overrides, write_rows
 
@@ -36,12 +36,13 @@ def rude(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_part_is_a_column_and_a_metric(
     rude: Path, feedtune: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "80")
     said = feedtune("evaluate", str(rude), *SAFETY)
     assert said.code == 0, said.err
-    header = next(line for line in said.out.splitlines() if "prompt" in line)
-    columns = [cell.strip() for cell in header.replace("┃", "|").split("|")]
-    assert columns[1:-1] == ["prompt", "response", "reward", "toxicity", "personal_data", "banned", "refusal"]
+    headers = [line.split("┃")[1:-1] for line in said.out.splitlines() if line.startswith("┃ #")]
+    texts, scores = ([cell.strip() for cell in header] for header in headers)
+    assert texts == ["#", "prompt", "response", "reward"]
+    assert scores == ["#", "reward", "toxicity", "personal_data", "banned", "refusal"]
     found = json.loads((rude / "evaluation.json").read_text())
     metrics = found["metrics"]
     assert {record["response"] for record in found["records"]} == {SAID}
@@ -83,6 +84,7 @@ def test_the_table_has_sources_and_no_parts_of_parts() -> None:
         "reward/a/b": 3.0,
         "reward/c": 2.0,
     }
-    table = samples_table(Evaluation({}, [record, {"prompt": "p", "response": "r"}]), None)
-    assert [str(column.header) for column in table.columns] == ["prompt", "response", "reward", "a", "c"]
-    assert [list(map(str, column.cells)) for column in table.columns[2:]] == [["1", ""], ["", ""], ["2", ""]]
+    table = parts_table(Evaluation({}, [record, {"prompt": "p", "response": "r"}]))
+    assert [str(column.header) for column in table.columns] == ["#", "reward", "a", "c"]
+    cells = [list(map(str, column.cells)) for column in table.columns]
+    assert cells == [["1", "2"], ["1", ""], ["", ""], ["2", ""]]

@@ -31,6 +31,7 @@ FORMS = {
     "JWT": f"eyJ{LETTERS}.eyJ{LETTERS}.{LETTERS}",
     "header": f"Bearer {LETTERS}",
     "private key": "-----BEGIN RSA PRIVATE KEY-----\nMIIE",
+    "32 bytes": f"{LETTERS}-_abcde=",
     "URL": "https://me:hunter2@example.com/v1",
 }
 CANARY = "canary-3c1f9e27b5d84"

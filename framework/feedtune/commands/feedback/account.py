@@ -10,7 +10,9 @@ from rich.text import Text
 
 from feedtune.commands.arguments import Arguments
 from feedtune.commands.feedback.settings import opened
+from feedtune.config.compose import to_plain
 from feedtune.errors import UserError, nearest
+from feedtune.feedback.options import FeedbackOptions
 from feedtune.feedback.storage.store import FeedbackStore
 from feedtune.text.visible import plain
 
@@ -23,10 +25,12 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError("--new and --revoke: one at a time")
     if words.new:
         pseudonym, token = store.add_account(words.new, words.name)
+        options = FeedbackOptions(**to_plain(given.config.feedback))
         print(
             f"{pseudonym} logs in with the token below. It is shown this once; the store keeps only a hash."
         )
         print(token)
+        print(plain(f"as a link, where the page is served with these settings: {options.url}/login#{token}"))
     elif words.revoke:
         _revoke(store.existing(), words.revoke)
     else:

@@ -29,13 +29,15 @@ def main(arguments: Sequence[str]) -> int:
                 f"--rater: {given.store.path} has no answers of '{rater}'.{nearest(rater, known)}"
             )
     single = out.suffix == ".jsonl"
+    if not single and out.suffix and not out.is_dir():
+        raise UserError(f"OUT: expected a folder or a name that ends in .jsonl, got {out}")
     only = given.words.only or (["comparisons"] if single else list(FILES))
     if single and len(only) > 1:
         raise UserError(f"--only: a file holds one of them; name a folder for {', '.join(only)}")
     rows = exported(given.store, only, rater)
     written = {out: write_lines(out, rows[only[0]])} if single else write_export(rows, out)
     for path, count in written.items():
-        print(plain(f"{path}: {count} rows"))
+        print(plain(f"{path}: {count} {'row' if count == 1 else 'rows'}"))
     if not written:
         print("nothing to export: the store has no such rows")
     return 0

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from feedtune.commands.feedback.in_service import checkpoint_of, served
 from feedtune.config.compose import to_plain
-from feedtune.errors import UserError
+from feedtune.errors import UserError, nearest_path
 from feedtune.evaluation import EvaluationOptions
 from feedtune.feedback.asking.gathering import Speaker, gather
 from feedtune.feedback.exchange.item_files import read_items
@@ -37,6 +37,9 @@ def add_questions(
     Raises:
         UserError: a place is neither, or cannot be read.
     """
+    for place in places:
+        if not place.exists():
+            raise UserError(f"{place}: there is no such run folder or file of items.{nearest_path(place)}")
     files = [place for place in places if place.is_file()]
     folders = [place for place in places if not place.is_file()]
     new = sum(store.add(read_items(file)) for file in files)

@@ -75,7 +75,7 @@ def _say(store: FeedbackStore, new: int, url: str, options: FeedbackOptions) -> 
     else:
         pseudonym, token = store.add_account("admin")
         print(f"the page, with a login as {pseudonym} that is shown this once: {url}/login#{token}")
-    print(plain(f"logins for raters: feedtune feedback account {store.path} --new rater; Ctrl-C ends"))
+    print(plain(f"logins: feedtune feedback account {store.path} --new rater (or admin); Ctrl-C ends"))
     if options.host not in LOOPBACK:
         print(
             f"feedback.host={options.host}: others can reach the page, over plain HTTP; put a server that "

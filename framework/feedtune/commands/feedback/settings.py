@@ -18,7 +18,7 @@ from feedtune.config.local_plugins import adopt, use
 from feedtune.config.plugin_problems import warn
 from feedtune.config.trust import trust
 from feedtune.config.types import fits, wrong_type
-from feedtune.errors import UserError
+from feedtune.errors import UserError, nearest_path
 from feedtune.feedback.options import NODES
 from feedtune.feedback.storage.store import FeedbackStore, store_path
 
@@ -106,13 +106,17 @@ def opened(
     named = any(re.match(r"\+*feedback\.path=", word) for word in overrides)
     parser = Arguments(prog=f"feedtune feedback {subcommand}", description=description, epilog=EPILOG)
     if runs or not named:
-        parser.add_argument("place", metavar="DIR", nargs="?", help="a run folder, or the store itself")
+        nargs = "?" if runs else None
+        parser.add_argument("place", metavar="DIR", nargs=nargs, help="a run folder, or the store itself")
     for name, text in (further or {}).items():
         parser.add_argument(name, metavar=name.upper(), help=text)
     flags(parser)
     words = parser.read(rest)
     config = settings_of(overrides)
-    store = store_of(config, getattr(words, "place", None))
+    place = getattr(words, "place", None)
+    store = store_of(config, place)
+    if not named and place is not None and not store.path.parent.is_dir():
+        raise UserError(f"DIR: there is no folder {store.path.parent}.{nearest_path(store.path.parent)}")
     return Given(words, config, store.existing() if must_exist else store)
 
 

@@ -72,8 +72,8 @@ def _fernet(variable: str, name: str) -> Fernet:
     library, value = _library(name), os.environ.get(variable, "").strip()
     if not value:
         raise UserError(
-            f"{name}: the environment variable {variable} is not set; "
-            f"make a key with: export {variable}=$(feedtune feedback key)"
+            f"{name}: the environment variable {variable} is not set; it has to hold the key that the store "
+            f"was made with. For a new store: export {variable}=$(feedtune feedback key)"
         )
     try:
         return library(value)

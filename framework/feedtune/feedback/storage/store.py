@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 from feedtune.database import Database
-from feedtune.errors import UserError, nearest
+from feedtune.errors import UserError, nearest, nearest_path
 from feedtune.feedback.checking import check_event, check_item, check_name
 from feedtune.feedback.ids import now
 from feedtune.feedback.records import Answer, Event, Item, Kind, RaterKind
@@ -86,9 +86,9 @@ class FeedbackStore:
         """
         if self.path.is_file():
             return self
-        folder = self.path.parent
-        near = nearest(str(self.path), map(str, folder.iterdir())) if folder.is_dir() else ""
-        raise UserError(f"{self._file.name}: there is no feedback store {self.path}.{near}")
+        raise UserError(
+            f"{self._file.name}: there is no feedback store {self.path}.{nearest_path(self.path)}"
+        )
 
     # What is asked
 

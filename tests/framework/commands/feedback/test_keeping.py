@@ -64,11 +64,11 @@ def test_raters_are_listed(store: FeedbackStore, capsys: pytest.CaptureFixture[s
 
 def test_export_and_import_go_together(store: FeedbackStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, "export", "run", "out") == "out/comparisons.jsonl: 2 rows\n"
-    assert said(capsys, "import", "again", "out") == (
-        "new: 1 items, 2 of 2 answers, 0 of 0 events\nstore: again/feedback.sqlite\n"
+    assert said(capsys, "import", "again.sqlite", "out") == (
+        "new: 1 items, 2 of 2 answers, 0 of 0 events\nstore: again.sqlite\n"
     )
-    assert FeedbackStore("again/feedback.sqlite").answers() == store.answers()
-    assert said(capsys, "export", "run", "one.jsonl", "--rater", "bob") == "one.jsonl: 1 rows\n"
+    assert FeedbackStore("again.sqlite").answers() == store.answers()
+    assert said(capsys, "export", "run", "one.jsonl", "--rater", "bob") == "one.jsonl: 1 row\n"
     assert '"rater": "bob"' in Path("one.jsonl").read_text()
     assert said(capsys, "export", "run", "out2", "--only", "edits", "--only", "events").startswith(
         "nothing to"
@@ -95,7 +95,10 @@ def test_what_is_typed_wrong_for_export_is_named(
         ),
         (["run", "out", "--only", "edit"], "argument --only: invalid choice: 'edit'"),
         (["run", "x.jsonl", "--only", "edits", "--only", "ratings"], "--only: a file holds one of them"),
-        (["rum", "out"], "feedback.path: there is no feedback store rum/feedback.sqlite"),
+        (["rum", "out"], "DIR: there is no folder rum. Did you mean 'run'?"),
+        (["rum.sqlite", "out"], "feedback.path: there is no feedback store rum.sqlite"),
+        (["run"], "the following arguments are required: OUT; see feedtune feedback export --help"),
+        (["run", "all.txt"], "OUT: expected a folder or a name that ends in .jsonl, got all.txt"),
         (["run", "out", "feedback.key=UNSET_KEY"], "the environment variable UNSET_KEY is not set"),
         (
             ["run", "out", "feedback.kye=X"],
@@ -119,10 +122,12 @@ def test_forgetting_names_who_is_not_known(store: FeedbackStore, capsys: pytest.
 
 
 def test_logins_are_made_listed_and_ended(store: FeedbackStore, capsys: pytest.CaptureFixture[str]) -> None:
-    line, token = said(capsys, "account", "run", "--new", "rater", "--name", "Ann \x1b[2J"[:3]).splitlines()
+    words = ("account", "run", "--new", "rater", "--name", "Ann")
+    line, token, link = said(capsys, *words).splitlines()
     account = store.account(token)
     assert account is not None
     assert line.startswith(f"{account.pseudonym} logs in with the token below. It is shown this once")
+    assert link.endswith(f": http://127.0.0.1:8765/login#{token}")
     listed = said(capsys, "account", "run")
     assert account.pseudonym in listed
     assert token not in listed
@@ -134,9 +139,20 @@ def test_logins_are_made_listed_and_ended(store: FeedbackStore, capsys: pytest.C
     assert "role: expected rater, admin, logger, got 'boss'" in said(
         capsys, "account", "run", "--new", "boss", code=2
     )
-    assert "there is no feedback store" in said(capsys, "account", "elsewhere", code=2)
-    said(capsys, "account", "elsewhere", "--new", "admin")
-    assert Path("elsewhere/feedback.sqlite").is_file()
+    assert "there is no feedback store" in said(capsys, "account", "other.sqlite", code=2)
+    said(capsys, "account", "other.sqlite", "--new", "admin")
+    assert Path("other.sqlite").is_file()
+
+
+@pytest.mark.parametrize(
+    "words", [["import", "rum", "out"], ["log", "rum", "-"], ["account", "rum", "--new", "rater"]]
+)
+def test_a_mistyped_folder_gets_no_store(
+    words: list[str], store: FeedbackStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = said(capsys, *words, code=2)
+    assert message == "feedtune: DIR: there is no folder rum. Did you mean 'run'?\n"
+    assert not Path("rum").exists()
 
 
 def test_an_encrypted_store_from_the_command_line(
@@ -161,4 +177,6 @@ def test_a_folder_with_an_equals_sign_is_a_folder(
 
 def test_neither_folder_nor_path_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     message = said(capsys, "raters", code=2)
+    assert message.startswith("feedtune: the following arguments are required: DIR; see feedtune feedback")
+    message = said(capsys, "estimate", code=2)
     assert message == "feedtune: feedback.path: not given; name the store, or a run folder that has one\n"

@@ -121,7 +121,8 @@ def test_a_plain_store_is_not_half_encrypted(tmp_path: Path) -> None:
         (
             "UNSET_KEY",
             None,
-            r"the environment variable UNSET_KEY is not set; make a key with: export UNSET_KEY=",
+            r"the environment variable UNSET_KEY is not set; it has to hold the key that the store was made "
+            r"with\. For a new store: export UNSET_KEY=",
         ),
         ("EMPTY_KEY", "  ", r"the environment variable EMPTY_KEY is not set"),
         (
