@@ -13,7 +13,7 @@ from pathlib import Path
 from feedtune.commands.arguments import Arguments
 from feedtune.commands.feedback.settings import opened
 from feedtune.errors import UserError, nearest
-from feedtune.feedback.exchange.exporting import FILES, exported, write_export
+from feedtune.feedback.exchange.exporting import FILES, exported, has_both_forms, write_export
 from feedtune.feedback.exchange.lines import write_lines
 from feedtune.text.visible import plain
 
@@ -35,6 +35,8 @@ def main(arguments: Sequence[str]) -> int:
     if single and len(only) > 1:
         raise UserError(f"--only: a file holds one of them; name a folder for {', '.join(only)}")
     rows = exported(given.store, only, rater)
+    if single and has_both_forms(rows):
+        raise UserError(f"OUT: there are plain prompts and conversations, so name a folder: got {out}")
     written = {out: write_lines(out, rows[only[0]])} if single else write_export(rows, out)
     for path, count in written.items():
         print(plain(f"{path}: {count} {'row' if count == 1 else 'rows'}"))

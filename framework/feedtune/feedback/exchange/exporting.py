@@ -110,10 +110,30 @@ def exported(
 
 
 def write_export(rows: dict[str, list[Row]], out: Path) -> dict[Path, int]:
-    """Write each file that has rows into a folder; returns how many rows each has."""
-    return {
-        out / f"{name}.jsonl": write_lines(out / f"{name}.jsonl", some) for name, some in rows.items() if some
-    }
+    """Write each file that has rows into a folder; returns how many rows each has.
+
+    Where there are both plain prompts and conversations, these have files of their own, `chat_NAME.jsonl`:
+    in a table a column has one type. (datasets 5.2 would turn the plain text "2" into a number.)
+    """
+    files = {out / f"{name}.jsonl": some for name, some in rows.items()}
+    if has_both_forms(rows):
+        files = {out / f"{name}.jsonl": _of_form(some, False) for name, some in rows.items()}
+        files |= {out / f"chat_{name}.jsonl": _of_form(some, True) for name, some in rows.items()}
+    return {path: write_lines(path, some) for path, some in files.items() if some}
+
+
+def has_both_forms(rows: dict[str, list[Row]]) -> bool:
+    """Whether some prompts are plain texts and others conversations."""
+    asked = [row for some in rows.values() for row in some if "prompt" in row]
+    return any(map(_is_chat, asked)) and not all(map(_is_chat, asked))
+
+
+def _is_chat(row: Row) -> bool:
+    return isinstance(row.get("prompt"), list)
+
+
+def _of_form(rows: Sequence[Row], chat: bool) -> list[Row]:
+    return [row for row in rows if _is_chat(row) == chat]
 
 
 def _asked(item: Item) -> Row:

@@ -111,6 +111,17 @@ def test_what_is_typed_wrong_for_export_is_named(
     assert sorted(path.name for path in Path().iterdir()) == ["run"]
 
 
+def test_one_file_holds_one_form_of_prompts(store: FeedbackStore, capsys: pytest.CaptureFixture[str]) -> None:
+    chat = item_of("Hi", [response_of("Hi", "Ho")], messages=[{"role": "user", "content": "Hi"}])
+    store.add([chat, item_of("Hi", [response_of("Hi", "Ho")])])
+    message = said(capsys, "export", "run", "open.jsonl", "--only", "unanswered", code=2)
+    assert message == (
+        "feedtune: OUT: there are plain prompts and conversations, so name a folder: got open.jsonl\n"
+    )
+    written = said(capsys, "export", "run", "out", "--only", "unanswered")
+    assert written == "out/unanswered.jsonl: 1 row\nout/chat_unanswered.jsonl: 1 row\n"
+
+
 def test_forgetting_names_who_is_not_known(store: FeedbackStore, capsys: pytest.CaptureFixture[str]) -> None:
     message = said(capsys, "forget", "run", "anne", code=2)
     assert message == "feedtune: rater: run/feedback.sqlite knows no 'anne'. Did you mean 'ann'?\n"
