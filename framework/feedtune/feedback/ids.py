@@ -42,6 +42,15 @@ def item_id(prompt: str, messages: Sequence[Mapping[str, str]], responses: Itera
     return content_id("item", prompt, [dict(one) for one in messages], sorted(responses))
 
 
+def subject_of(responses: Iterable[str]) -> str:
+    """What an answer is about: the responses with these ids, whichever was shown first.
+
+    >>> subject_of(["a", "b"]) == subject_of(["b", "a"])
+    True
+    """
+    return content_id(*sorted(responses))
+
+
 def response_of(prompt: str, text: str, *, run: str | None = None, checkpoint: str | None = None) -> Response:
     """A response with its id.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Kind = Literal["comparison", "rating", "edit", "comment"]
 """A comparison is of two responses, everything else of one."""
@@ -57,6 +57,14 @@ class Answer:
     by: RaterKind = "person"
     time: str  # UTC, ISO 8601
     tags: tuple[str, ...] = ()  # free words
+
+
+class Answered(NamedTuple):
+    """That somebody has answered a question, and not what."""
+
+    item: str  # its id
+    subject: str  # what of it was asked about: see `feedtune.feedback.ids.subject_of`
+    rater: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from feedtune.feedback.records import Answer, Item, Kind, Response
+from feedtune.feedback.ids import subject_of
+from feedtune.feedback.records import Answered, Item, Kind, Response
 
 Key = tuple[str, tuple[str, ...]]
 """What a question is known by: its item, and its responses in the order of their ids."""
@@ -31,6 +32,11 @@ class Question:
     def key(self) -> Key:
         """The same whatever the order of the responses."""
         return self.item.id, tuple(sorted(one.id for one in self.responses))
+
+    @cached_property
+    def subject(self) -> str:
+        """The same as that of its answers."""
+        return subject_of([one.id for one in self.responses])
 
 
 def questions(items: Iterable[Item], kind: Kind) -> list[Question]:
@@ -52,7 +58,7 @@ def questions(items: Iterable[Item], kind: Kind) -> list[Question]:
 
 def choose(
     asked: Sequence[Question],
-    answers: Iterable[Answer],
+    answered: Iterable[Answered],
     kind: Kind,
     rater: str,
     *,
@@ -67,24 +73,24 @@ def choose(
 
     Args:
         asked: all questions of this kind.
-        answers: all answers so far.
+        answered: who has answered what of this kind so far.
         kind: of the questions.
         rater: whose turn it is.
         worth: among those, the question of the greatest worth is chosen; None: one by chance.
         overlap: from 0 to 1.
         skipped: questions to leave out.
     """
-    said: dict[Key, set[str]] = defaultdict(set)
-    for one in answers:
-        if one.kind == kind:
-            said[one.item, tuple(sorted(one.responses))].add(one.rater)
-    left = [one for one in asked if rater not in said[one.key] and one.key not in skipped]
+    said: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for item, subject, who in answered:
+        said[item, subject].add(who)
+    raters = {one.key: said[one.item.id, one.subject] for one in asked}
+    left = [one for one in asked if rater not in raters[one.key] and one.key not in skipped]
     if not left:
         return None
-    answered = sum(rater in raters for raters in said.values())
-    counts = {one.key: len(said[one.key]) for one in left}
+    mine = sum(rater in others for others in said.values())
+    counts = {one.key: len(raters[one.key]) for one in left}
     shared = [one for one in left if counts[one.key]]
-    if not shared or chance(rater, kind, answered) >= overlap:
+    if not shared or chance(rater, kind, mine) >= overlap:
         fewest = min(counts.values())
         shared = [one for one in left if counts[one.key] == fewest]
     return max(shared, key=lambda one: ((worth or {}).get(one.key, 0.0), chance(rater, kind, one.key)))

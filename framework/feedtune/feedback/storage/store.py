@@ -12,7 +12,7 @@ from feedtune.database import Database
 from feedtune.errors import UserError, nearest, nearest_path
 from feedtune.feedback.checking import check_event, check_item, check_name
 from feedtune.feedback.ids import now
-from feedtune.feedback.records import Answer, Event, Item, Kind, RaterKind
+from feedtune.feedback.records import Answer, Answered, Event, Item, Kind, RaterKind
 from feedtune.feedback.storage.accounts import Account, Role, new_pseudonym, new_token, token_hash
 from feedtune.feedback.storage.encryption import Cipher
 from feedtune.feedback.storage.sealing import Sealer
@@ -137,13 +137,20 @@ class FeedbackStore:
             UserError: there is no such kind.
         """
         for kind in kinds or ():
-            if kind not in get_args(Kind):
-                known = ", ".join(get_args(Kind))
-                raise UserError(
-                    f"kind: expected one of {known}, got {kind!r}.{nearest(str(kind), get_args(Kind))}"
-                )
+            _check_kind(kind)
         with self._reading() as tables:
             return tables.answers(kinds, rater)
+
+    def answered(self, kind: Kind) -> list[Answered]:
+        """Who has answered what of a kind; as nobody's words are read, this is quick.
+
+        Raises:
+            UserError: there is no such kind.
+        """
+        _check_kind(kind)
+        query = "SELECT item, subject, rater FROM answers WHERE kind = ?"
+        with self._reading() as tables:
+            return [Answered(*row) for row in tables.db.execute(query, (kind,))]
 
     def retract(self, id: str, rater: str) -> bool:  # noqa: A002
         """Take back an answer of this rater; False: there is none. Its id stays known."""
@@ -264,6 +271,12 @@ class FeedbackStore:
                 f"{key}: the key in {self.cipher.variable} is not the one that {self.path} was made with"
             )
         return tables
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in get_args(Kind):
+        known = ", ".join(get_args(Kind))
+        raise UserError(f"kind: expected one of {known}, got {kind!r}.{nearest(str(kind), get_args(Kind))}")
 
 
 def store_path(place: str | Path) -> Path:

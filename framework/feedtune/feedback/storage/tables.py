@@ -10,7 +10,7 @@ from typing import Any
 from feedtune.database import AT_ONCE, Database
 from feedtune.errors import UserError
 from feedtune.feedback.checking import check_answer, seconds
-from feedtune.feedback.ids import content_id
+from feedtune.feedback.ids import subject_of
 from feedtune.feedback.records import Answer, Event, Item, Response
 from feedtune.feedback.storage.accounts import Account
 from feedtune.feedback.storage.sealing import Sealer
@@ -213,9 +213,6 @@ def searched(value: str) -> str:
 
 
 def _columns(answer: Answer) -> tuple[Any, ...]:
-    """What can be read of an answer without its body: id, item, kind, subject, rater, by, at.
-
-    The subject is what it is about, whichever of two responses was shown first.
-    """
-    subject, at = content_id(*sorted(answer.responses)), seconds(answer.time, "answer: time")
+    """What can be read of an answer without its body: id, item, kind, subject, rater, by, at."""
+    subject, at = subject_of(answer.responses), seconds(answer.time, "answer: time")
     return answer.id, answer.item, answer.kind, subject, answer.rater, answer.by, at

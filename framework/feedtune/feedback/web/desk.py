@@ -77,18 +77,18 @@ class Desk:
             kind: of the question.
             skipped: ids of responses that are not to be asked about now.
         """
-        asked, answers = self.asked(kind), self.store.answers([kind])
+        asked, answered = self.asked(kind), self.store.answered(kind)
         passed = {one.key for one in asked if skipped and {r.id for r in one.responses} <= set(skipped)}
         found = choose(
             asked,
-            answers,
+            answered,
             kind,
             rater,
             worth=self.worth(asked) if self.worth else None,
             overlap=self.overlap,
             skipped=passed,
         )
-        mine = sum(one.rater == rater for one in answers)
+        mine = sum(one.rater == rater for one in answered)
         count = {"answered": mine, "questions": len(asked)}
         if found is None:
             return {"kind": kind, "item": None, "answer": None, "responses": [], **count}

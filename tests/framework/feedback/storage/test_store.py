@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from feedtune.errors import UserError
 from feedtune.feedback import Answer, Event, FeedbackStore, Item, item_of, now, one_time_id, response_of
+from feedtune.feedback.asking.choosing import questions
 
 PAIR = item_of("1+1?", [response_of("1+1?", "2", run="one"), response_of("1+1?", "3", run="two")])
 A, B = (one.id for one in PAIR.responses)
@@ -140,6 +141,17 @@ def test_every_kind_comes_back_as_it_was_said(store: FeedbackStore) -> None:
     assert store.answers(["edit", "comment"]) == given[2:]
     assert store.answers(rater="judge") == given[1:2]
     assert store.answers(["edit"], rater="judge") == store.answers(rater="\ud800") == store.answers([]) == []
+
+
+def test_who_has_answered_what_is_known_without_the_words(store: FeedbackStore) -> None:
+    [question] = questions([PAIR], "comparison")
+    store.answer_all([said(), said(responses=(B, A), rater="rater-2"), said(3, **RATING)])
+    about = (PAIR.id, question.subject)
+    assert sorted(store.answered("comparison")) == [(*about, "rater-1"), (*about, "rater-2")]
+    assert [one.rater for one in store.answered("rating")] == ["rater-1"]
+    assert store.answered("edit") == []
+    with pytest.raises(UserError, match=r"^kind: expected one of comparison, .* got 'edits'\. Did you mean"):
+        store.answered("edits")  # type: ignore[arg-type]
 
 
 def test_a_double_click_counts_once(store: FeedbackStore) -> None:
