@@ -73,9 +73,7 @@ class Database:
             raise UserError(f"{self.name}: {self.path} cannot be used: {error}") from error
         except sqlite3.DatabaseError as error:
             raise self.damaged(str(error)) from error
-        except (
-            UnicodeDecodeError
-        ) as error:  # Python cannot read what SQLite says of it, as it quotes the file
+        except UnicodeDecodeError as error:  # of a message of SQLite that quotes the file
             raise self.damaged("names in it are not UTF-8") from error
         except OSError as error:
             raise UserError(f"{self.name}: {self.path} cannot be used: {error.strerror}") from error
