@@ -186,6 +186,15 @@ def test_a_folder_with_an_equals_sign_is_a_folder(
     assert "ann" in said(capsys, "raters", "lr=0.1")
 
 
+def test_a_key_that_was_typed_in_place_of_its_variable_is_not_repeated(
+    store: FeedbackStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = said(capsys, "key").strip()
+    message = said(capsys, "raters", "run", f"feedback.key={key}", code=2)
+    assert message.startswith("feedtune: 'feedback.key=***': it looks like a key or password; keep it in an")
+    assert key[:40] not in message
+
+
 def test_neither_folder_nor_path_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     message = said(capsys, "raters", code=2)
     assert message.startswith("feedtune: the following arguments are required: DIR; see feedtune feedback")
