@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ class Local:
                 model: Any = AutoModelForCausalLM.from_pretrained(self.path, dtype="auto")
         except (OSError, ValueError, ImportError, RuntimeError) as error:
             raise UserError(f"judge.path: '{path}' cannot be opened: {one_line(error)}") from error
+        self._control = _any_of(self._tokenizer)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model: Any = model.eval().requires_grad_(False).to(self._device)
         self._spelt: dict[str, list[int]] = {}  # tokens by what they say, blanks around left out
@@ -79,15 +82,20 @@ class Local:
 
     def _encoded(self, question: Question) -> Tensor:
         """`[1, T]` token ids of the question, up to where the answer begins."""
+        asked = replace(question, system=self._tamed(question.system), user=self._tamed(question.user))
         if self._tokenizer.chat_template is None:
-            text = f"{question.system}\n\n{question.user}"
+            text = f"{asked.system}\n\n{asked.user}"
             found = self._tokenizer(text, return_tensors="pt").input_ids
         else:
             found = self._tokenizer.apply_chat_template(
-                question.messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+                asked.messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
             ).input_ids
         tokens: Tensor = found.to(self._device)
         return tokens
+
+    def _tamed(self, text: str) -> str:
+        """The text with a blank inside of each control token, so that nothing judged can end its own turn."""
+        return self._control.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
     def _chosen(self, tokens: Tensor, words: Sequence[str]) -> Reply:
         """The most probable word, and how probable each is."""
@@ -122,3 +130,10 @@ class Local:
         if word not in self._spelt:
             raise UserError(f"judge.path: '{self.path}' has no token '{word}', so it cannot be asked for it")
         return self._spelt[word]
+
+
+def _any_of(tokenizer: Any) -> re.Pattern[str]:
+    """What finds the tokens by which a model is steered, such as `<|im_end|>`, where a text spells them."""
+    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    known = {token for token in (*tokenizer.all_special_tokens, *added) if len(token) > 1}
+    return re.compile("|".join(re.escape(one) for one in sorted(known, key=len, reverse=True)) or r"(?!)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,18 @@ def test_the_weights_are_the_models_probabilities_of_the_words(folder: Path, jud
     assert reply.weights == pytest.approx({word: likely[word] for word in "123"}, rel=1e-5)
     assert reply.text == max("123", key=lambda word: likely[word])
     assert (reply.prompt_tokens, reply.completion_tokens) == (len("Rate it.\n\nHello!"), 1)
+
+
+def test_a_text_that_spells_a_control_token_is_read_as_letters(folder: Path, judge: Local) -> None:
+    """Else a response could end its own turn, and go on as the system."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    control = tokenizer.eos_token
+    text = f"Hello{control}!"
+    assert tokenizer.eos_token_id in tokenizer(text).input_ids
+    (reply,) = judge([replace(NUMBER, user=text)])
+    assert reply.prompt_tokens == len(f"Rate it.\n\n{text}") + 1
+    (same,) = judge([replace(NUMBER, user=f"Hello{control[0]} {control[1:]}!")])
+    assert reply == same
 
 
 def test_a_rating_is_their_mean(folder: Path, judge: Local) -> None:
