@@ -141,7 +141,7 @@ def test_places_that_are_none_are_refused(
         assert main(["feedback", "serve", *arguments]) == 2
         return capsys.readouterr().err
 
-    assert "there is no such folder" in said(str(tmp_path / "nowhere"))
+    assert "nowhere: there is no such run folder or file of items" in said(str(tmp_path / "nowhere"))
     assert "feedback.path: not given" in said()
     empty = f"feedback.path={tmp_path}/new.sqlite"
     assert "nothing in it to ask about" in said(empty)
