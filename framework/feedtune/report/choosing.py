@@ -50,11 +50,29 @@ class Shared:
     """What several runs said to one prompt."""
 
     prompt: str
-    answers: Sequence[tuple[int, float, Answer]]  # which run, at which epoch, what
+    answers: Sequence[tuple[int, float | None, Answer]]  # which run, at which epoch (None: evaluated), what
 
 
 def shared(runs: Sequence[Run]) -> list[Shared]:
-    """Prompts that most of the runs were asked, with the latest answer of each."""
+    """Prompts that most of the runs were asked: when they were evaluated, or else in training."""
+    return _evaluated(runs) or _trained(runs)
+
+
+def _evaluated(runs: Sequence[Run]) -> list[Shared]:
+    """The first held-out prompts that several runs were evaluated on."""
+    asked: dict[str, dict[int, Answer]] = {}
+    for index, run in enumerate(runs):
+        for answer in run.after.answers if run.after else ():
+            asked.setdefault(answer.prompt, {}).setdefault(index, answer)
+    several = sorted((prompt for prompt in asked if len(asked[prompt]) > 1), key=lambda p: -len(asked[p]))
+    return [
+        Shared(prompt, [(index, None, said) for index, said in asked[prompt].items()])
+        for prompt in several[:ROWS]
+    ]
+
+
+def _trained(runs: Sequence[Run]) -> list[Shared]:
+    """Prompts that several runs were asked in training, with the latest answer of each."""
     asked: dict[str, dict[int, tuple[int, float, Answer]]] = {}
     for index, run in enumerate(runs):
         for epoch in sorted(run.samples):

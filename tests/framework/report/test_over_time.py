@@ -60,6 +60,21 @@ def test_runs_beside_one_another_where_they_were_asked_the_same(tmp_path: Path) 
     assert "one 6" not in text  # asked of the first alone
 
 
+def test_evaluated_runs_stand_beside_one_another_on_held_out_prompts(tmp_path: Path) -> None:
+    """These say more than prompts of training, which are drawn anew for each run."""
+    trained = [answer("met by both", "in training", 0.0, epoch=0)]
+    folders = []
+    for name, asked in (("first", "abcdef"), ("second", "fedcbx"), ("third", "fe")):
+        said = [answer(f"held {letter}", f"{name} {letter}", 0.5) for letter in asked]
+        evaluation = {"metrics": {}, "records": [*said, answer("held f", "again", 0.0)]}
+        folders.append(make_run(tmp_path / name, samples=trained, evaluation=evaluation))
+    text = section(report_of(*folders).text, "Samples beside one another", "Samples over time")
+    assert "to the same prompts, held out, when they were evaluated." in text
+    assert re.findall(r"Prompt held (\w)", text) == ["e", "f", "b", "c"]  # of all three first
+    assert "held e first first e reward 0.5 second second e reward 0.5 third third e reward 0.5" in text
+    assert "Prompt held f first first f reward 0.5 second" in text  # and not what was said again
+
+
 def test_runs_that_share_no_prompt_stand_apart(tmp_path: Path) -> None:
     folders = [make_run(tmp_path / n, samples=[answer(n, "x", 0.0, epoch=0)]) for n in ("a", "b")]
     assert "beside one another" not in report_of(*folders).text
