@@ -26,10 +26,11 @@ FUNCTIONAL, PLUGINS = "tests/framework/functional", "tests/plugins/algorithms"
 SHORT = f"{FUNCTIONAL}/test_survivors_experience.py"
 READING = ["tests/framework/test_reading.py", "tests/framework/test_shared_prompts.py"]
 SCORING = "tests/framework/test_scoring.py"
+PREFERENCES = [f"{PLUGINS}/test_{name}.py" for name in ("direct_preference", "reward_modelling")]
 TESTS = {
     "framework/feedtune/functional": [FUNCTIONAL],
     "framework/feedtune/reading.py": [SHORT, *READING, SCORING],
-    "framework/feedtune/scoring.py": [SHORT, SCORING, *READING, f"{PLUGINS}/test_preferences.py"],
+    "framework/feedtune/scoring.py": [SHORT, SCORING, *READING, *PREFERENCES],
     "framework/feedtune/experience.py": [
         SHORT,
         "tests/framework/test_experience.py",
