@@ -15,7 +15,7 @@ from feedtune.contracts import Sample
 from feedtune.errors import UserError
 from feedtune.feedback import Answer, FeedbackStore, Kind, now
 from feedtune.feedback.raters.simulated import Habits
-from feedtune.feedback.web.serving import url_of
+from feedtune.feedback.web.addresses import url_of
 from feedtune.rewards import SourceFailure
 from feedtune.runs.training import train
 from feedtune_plugins.rewards.human import Human

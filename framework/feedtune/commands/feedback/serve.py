@@ -23,7 +23,8 @@ from feedtune.errors import UserError
 from feedtune.feedback.asking.disagreement import Disagreement
 from feedtune.feedback.options import FeedbackOptions
 from feedtune.feedback.storage.store import FeedbackStore
-from feedtune.feedback.web.serving import LOOPBACK, listening, make_server, url_of
+from feedtune.feedback.web.addresses import LOOPBACK, listening, url_of
+from feedtune.feedback.web.serving import make_server
 from feedtune.text.visible import plain
 
 

@@ -14,10 +14,10 @@ from starlette.staticfiles import StaticFiles
 from feedtune.errors import UserError
 from feedtune.feedback.storage.store import FeedbackStore
 from feedtune.feedback.web import api, pages
+from feedtune.feedback.web.addresses import LOOPBACK
 from feedtune.feedback.web.desk import Desk, Worth
 from feedtune.feedback.web.guards import Guards, refusal
 from feedtune.feedback.web.limits import Limiter
-from feedtune.feedback.web.serving import LOOPBACK
 from feedtune.feedback.web.tickets import Tickets
 from feedtune.feedback.web.visitors import Door
 from feedtune.text.visible import plain

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,14 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from feedtune.errors import UserError, missing_extra
 from feedtune.feedback.storage.store import FeedbackStore
+from feedtune.feedback.web.addresses import listening, url_of
 
 if TYPE_CHECKING:
     import uvicorn
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""Names of this machine that no other can reach."""
-
-BACKLOG = 128  # connections that wait to be taken
 MOST_CONNECTIONS = 256  # at once
 PATIENCE = 30.0  # seconds for a server to begin or to end
 
@@ -53,38 +48,6 @@ def make_server(store: FeedbackStore, **options: Any) -> uvicorn.Server:
         ws="none",
     )
     return uvicorn.Server(config)
-
-
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0: a free one.
-
-    Raises:
-        UserError: there is no such address here, or it is taken.
-    """
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # Only of sockets with this number asyncio switches off Nagle's wait of 40 ms a reply.
-        found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    except (OSError, OverflowError) as error:
-        raise UserError(f"feedback.host: cannot listen on {host}: {error}") from error
-    try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(address)
-        found.listen(BACKLOG)
-    except OSError as error:
-        found.close()
-        taken = error.errno == errno.EADDRINUSE
-        key, hint = ("port", "; feedback.port=0 takes a free one") if taken else ("host", "")
-        raise UserError(
-            f"feedback.{key}: cannot listen on {host}, port {port}: {error.strerror}{hint}"
-        ) from error
-    return found
-
-
-def url_of(taken: socket.socket) -> str:
-    """Where to find what listens there."""
-    host, port = taken.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @contextmanager

@@ -10,7 +10,8 @@ import pytest
 from feedback_sites import Visitor
 from feedtune.errors import UserError
 from feedtune.feedback import FeedbackStore
-from feedtune.feedback.web.serving import listening, serve_in_thread, url_of
+from feedtune.feedback.web.addresses import listening, url_of
+from feedtune.feedback.web.serving import serve_in_thread
 
 
 def test_only_this_machine_is_served_unless_told_otherwise(tmp_path: Path) -> None:
