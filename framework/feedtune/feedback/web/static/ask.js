@@ -5,6 +5,7 @@ const kind = document.body.dataset.kind;
 const the = (id) => document.getElementById(id);
 const buttons = [...document.querySelectorAll(".actions button")];
 const skipped = []; // ids of responses that this visit passes over
+const MOST_SKIPPED = 200; // as many as the server takes: the earliest come again
 const given = []; // ids of this visit's answers, for undo
 const PENDING = "feedtune-pending"; // an answer that is not known to have arrived
 let question = null;
@@ -99,7 +100,7 @@ function tell(text) {
 
 async function load() {
   const where = new URLSearchParams({ kind });
-  for (const id of skipped) where.append("skip", id);
+  for (const id of skipped.slice(-MOST_SKIPPED)) where.append("skip", id);
   const { status, said } = await ask("GET", `/api/next?${where}`);
   if (status === 200) show(said);
   else tell(said.error);
