@@ -17,6 +17,9 @@ from feedtune.errors import UserError, missing_extra
 
 Talk = list[str]  # what was said, two speakers taking turns
 
+RESERVED = 1.5
+"""Conversations that train never sees, for each row that is held out: some have no row of the right length."""
+
 _ROLES = ("user", "assistant")
 
 
@@ -26,7 +29,9 @@ class Chitchat(Task):
     What one person says in a row is one message. Whoever speaks first is the user.
 
     The eval split has one row from each of `eval_rows` conversations, of which no other row is used. Its
-    prompts are distinct and none of them is also a prompt of the train split.
+    prompts are distinct and none of them is also a prompt of the train split. Which conversations train never
+    sees depends on `seed` and `eval_rows` alone, unless more than a third of them has no row that fits: the
+    stages of a pipeline, each with rows of another length, hold out the same.
 
     Args:
         turns: messages a row: every stretch of so many becomes one, so each message is answered once. An
@@ -78,22 +83,22 @@ class Chitchat(Task):
 
     @cached_property
     def _splits(self) -> tuple[list[Row], list[Row]]:
-        chats = [windows for talk in conversations() if (windows := self._windows(talk))]
+        talks, generator = conversations(), random.Random(self.seed)
+        generator.shuffle(talks)  # before any is left out, so that other options hold out the same
+        chats = [self._windows(talk) for talk in talks]
         holders = Counter(prompt for chat in chats for prompt in {tuple(window[:-1]) for window in chat})
-        generator = random.Random(self.seed)
-        generator.shuffle(chats)
         train, held_out = list[Talk](), list[Talk]()
-        for chat in chats:
+        for place, chat in enumerate(chats):
             own = [window for window in chat if holders[tuple(window[:-1])] == 1]
             if own and len(held_out) < self.eval_rows:
                 held_out.append(generator.choice(own))
-            else:
+            elif place >= self.eval_rows * RESERVED:
                 train += chat
         if len(held_out) < self.eval_rows or not train:
             raise UserError(
-                f"task.eval_rows: {self.eval_rows} rows want as many conversations held out, and more to "
-                f"train on; with task.turns={self.turns}, max_words={self.max_words}, min_messages="
-                f"{self.min_messages} there are {len(chats)}"
+                f"task.eval_rows: {self.eval_rows} rows want {RESERVED} times as many conversations kept from "
+                f"training; with task.turns={self.turns}, max_words={self.max_words}, min_messages="
+                f"{self.min_messages} there are {sum(map(bool, chats))}"
             )
         if self.limit is not None:
             train = generator.sample(train, min(self.limit, len(train)))
