@@ -96,14 +96,14 @@ def test_lower_case(chats: Callable[..., None]) -> None:
 
 
 def test_held_out_prompts_are_asked_nowhere_else(chats: Callable[..., None]) -> None:
-    # "Hi" opens three chats, so it is nobody's own; each chat has another prompt that is.
-    opening = [utterances(("x", "Hi"), ("y", f"I am {n}"), ("x", "Good")) for n in range(3)]
+    # "Hi" opens four chats, so it is nobody's own; each chat has another prompt that is.
+    opening = [utterances(("x", "Hi"), ("y", f"I am {n}"), ("x", "Good")) for n in range(4)]
     chats(*opening)
     task = Chitchat(turns=2, eval_rows=2)
     held_out, train = said(task.load("eval")), said(task.load("train"))
     assert len(held_out) == 2
     assert all(prompt.startswith("I am") for prompt, _ in held_out)
-    assert len(train) == 2  # both rows of the third chat, no others of the first two
+    assert len(train) == 2  # both rows of one chat: three are kept from training
     assert not {row[0] for row in held_out} & {row[0] for row in train}
 
 
@@ -112,6 +112,19 @@ def test_seed_alone_decides_who_is_held_out(chats: Callable[..., None]) -> None:
     held_out = Chitchat(eval_rows=10).load("eval")
     assert Chitchat(eval_rows=10).load("eval") == held_out
     assert Chitchat(eval_rows=10, seed=1).load("eval") != held_out
+
+
+def test_stages_with_rows_of_other_lengths_hold_out_the_same_conversations() -> None:
+    """Pretraining on whole conversations must not have seen what tuning on pairs is measured on."""
+    whole = Chitchat(turns=None, max_words=None, lowercase=True)
+    pairs = Chitchat(turns=2, max_words=20, lowercase=True)
+    longer = Chitchat(turns=4, max_words=30, lowercase=True)
+    for measured in (pairs, longer):
+        held_out = {row[-2:] for row in said(measured.load("eval"))}
+        assert len(held_out) == 256
+        for trained in (whole, pairs, longer):
+            rows = said(trained.load("train"))
+            assert not held_out & {row[at : at + 2] for row in rows for at in range(len(row) - 1)}
 
 
 def test_real_conversations() -> None:
@@ -144,7 +157,7 @@ def test_options_out_of_range_are_refused(options: dict[str, int], problem: str)
 
 def test_more_held_out_than_there_is_is_refused(chats: Callable[..., None]) -> None:
     chats(utterances(("x", "A"), ("y", "B")), utterances(("x", "C"), ("y", "D")))
-    with pytest.raises(UserError, match=r"task\.eval_rows: 2 rows want as many conversations.*there are 2"):
+    with pytest.raises(UserError, match=r"task\.eval_rows: 2 rows want 1\.5 times as many .*there are 2"):
         Chitchat(eval_rows=2).load("train")
 
 
