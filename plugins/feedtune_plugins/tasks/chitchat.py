@@ -18,7 +18,7 @@ from feedtune.errors import UserError, missing_extra
 Talk = list[str]  # what was said, two speakers taking turns
 
 RESERVED = 1.5
-"""Conversations that train never sees, for each row that is held out: some have no row of the right length."""
+"""Conversations that train never sees, for each row that is held out: some have no row that fits."""
 
 _ROLES = ("user", "assistant")
 
@@ -96,8 +96,8 @@ class Chitchat(Task):
                 train += chat
         if len(held_out) < self.eval_rows or not train:
             raise UserError(
-                f"task.eval_rows: {self.eval_rows} rows want {RESERVED} times as many conversations kept from "
-                f"training; with task.turns={self.turns}, max_words={self.max_words}, min_messages="
+                f"task.eval_rows: {self.eval_rows} rows want {RESERVED} times as many conversations, kept "
+                f"from training; with task.turns={self.turns}, max_words={self.max_words}, min_messages="
                 f"{self.min_messages} there are {sum(map(bool, chats))}"
             )
         if self.limit is not None:

@@ -120,11 +120,11 @@ def test_stages_with_rows_of_other_lengths_hold_out_the_same_conversations() -> 
     pairs = Chitchat(turns=2, max_words=20, lowercase=True)
     longer = Chitchat(turns=4, max_words=30, lowercase=True)
     for measured in (pairs, longer):
-        held_out = {row[-2:] for row in said(measured.load("eval"))}
+        held_out = {tuple(row[-2:]) for row in said(measured.load("eval"))}
         assert len(held_out) == 256
         for trained in (whole, pairs, longer):
             rows = said(trained.load("train"))
-            assert not held_out & {row[at : at + 2] for row in rows for at in range(len(row) - 1)}
+            assert not held_out & {tuple(row[at : at + 2]) for row in rows for at in range(len(row) - 1)}
 
 
 def test_real_conversations() -> None:
