@@ -39,16 +39,16 @@ def main(arguments: Sequence[str]) -> int:
     options = FeedbackOptions(**to_plain(config.feedback))
     worth = _worth(config, options)
     store = store_of(config, given.places[0] if given.places else None)
-    new = add_questions(store, given.places, config, given.trust)
-    server = make_server(
-        store,
-        worth=worth,
-        overlap=options.overlap,
-        requests_a_minute=options.requests_a_minute,
-        hosts=(*LOOPBACK, options.host, *options.hosts),
-        secure=options.https,
-    )
-    with listening(options.host, options.port) as taken:
+    with listening(options.host, options.port) as taken:  # first: else questions are added that nobody asks
+        new = add_questions(store, given.places, config, given.trust)
+        server = make_server(
+            store,
+            worth=worth,
+            overlap=options.overlap,
+            requests_a_minute=options.requests_a_minute,
+            hosts=(*LOOPBACK, options.host, *options.hosts),
+            secure=options.https,
+        )
         _say(store, new, url_of(taken), options)
         with suppress(KeyboardInterrupt):  # which is how it ends
             server.run(sockets=[taken])

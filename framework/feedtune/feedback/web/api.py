@@ -51,7 +51,8 @@ def log_in(request: Request, body: Login) -> JSON:
 
 @router.post("/logout")
 def log_out(request: Request, visitor: Anybody) -> JSON:
-    """The end of the session, in this browser."""
+    """The end of the session."""
+    door_of(request).end(request)
     reply = JSON({})
     reply.delete_cookie(cookie_name(request))
     return reply

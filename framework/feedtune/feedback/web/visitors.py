@@ -36,6 +36,7 @@ class Door:
 
     def __init__(self, store: FeedbackStore, tickets: Tickets, requests: Limiter, tries: Limiter) -> None:
         self.store, self.tickets, self.requests, self.tries = store, tickets, requests, tries
+        self._ended = set[str]()  # cookies of sessions that were logged out of
 
     def visitor(self, request: Request) -> Visitor | None:
         """Who asks; None: nobody that is known.
@@ -63,6 +64,11 @@ class Door:
             raise HTTPException(401, "nobody has this token")
         return account
 
+    def end(self, request: Request) -> None:
+        """Log out: this cookie lets nobody in any more, whoever kept it, as long as this server runs."""
+        self._ended = {cookie for cookie in self._ended if self.tickets.visitor(cookie)}  # others are over
+        self._ended.add(request.cookies.get(cookie_name(request), ""))
+
     def _by_token(self, request: Request, header: str) -> Visitor:
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "bearer":
@@ -71,7 +77,7 @@ class Door:
 
     def _by_cookie(self, request: Request) -> Visitor | None:
         cookie = request.cookies.get(cookie_name(request), "")
-        pseudonym = self.tickets.visitor(cookie) if cookie else None
+        pseudonym = self.tickets.visitor(cookie) if cookie and cookie not in self._ended else None
         known = {one.pseudonym: one for one in self.store.accounts()} if pseudonym else {}
         if pseudonym is None or pseudonym not in known:  # or revoked since
             return None

@@ -52,6 +52,16 @@ def test_every_address_but_the_login_wants_a_login(site: Site) -> None:
         assert stranger.get(path).status_code == 404
 
 
+def test_the_cookie_of_a_session_that_was_logged_out_of_lets_nobody_in(site: Site) -> None:
+    leaving, other = site.visitor("rater"), site.visitor("rater")
+    name, cookie = session_of(leaving)
+    assert leaving.post("/logout", json={}).status_code == 200
+    thief = site.visitor()
+    thief.cookies.set(name, cookie)
+    assert thief.get("/api/next").status_code == 401
+    assert other.get("/api/next").status_code == 200
+
+
 @pytest.mark.parametrize("token", ["", "x", "x" * 201, "' OR 1=1 --", "\ud800", "\x00"])
 def test_tokens_that_are_none_let_nobody_in(site: Site, token: str) -> None:
     reply = site.visitor().post("/login", content=b'{"token": "%s"}' % token.encode("unicode_escape"))

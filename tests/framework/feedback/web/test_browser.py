@@ -83,6 +83,9 @@ def test_comparing_by_pressing_and_a_double_click_counts_once(
     page.click("[data-value=both_bad]")
     page.until("!document.querySelector('#done').hidden")
     assert [one.value for one in site.store.answers()] == ["b", "tie", "both_bad"]
+    page.click("#undo")  # the last one can be taken back, too
+    counted(page, 2)
+    assert [one.value for one in site.store.answers()] == ["b", "tie"]
 
 
 def test_comparing_by_keys_with_tags_and_undo(browser: Browser, site: Site) -> None:
@@ -124,7 +127,7 @@ def test_rating_editing_and_commenting(browser: Browser, site: Site) -> None:
     counted(page, 1)
     page.click(".card .quiet")
     page.type("too long")
-    page.click(".card form button")
+    page.click(".card form button", times=2)
     page.until("document.querySelector('#status').textContent === 'Comment saved.'")
     kept = site.store.answers()
     assert [(one.kind, one.value) for one in kept] == [
@@ -132,6 +135,23 @@ def test_rating_editing_and_commenting(browser: Browser, site: Site) -> None:
         ("edit", "Well said.\nAnd kindly."),
         ("comment", "too long"),
     ]
+
+
+def test_a_question_that_does_not_come_leaves_nothing_to_answer(browser: Browser, site: Site) -> None:
+    """Else the next press would be about the question before, whose answer is known already."""
+    page = at(browser, site)
+    page.js(
+        "const real = fetch; window.fetch = (path, ...more) => "
+        "path.startsWith('/api/next') ? Promise.reject(1) : real(path, ...more)"
+    )
+    page.press("a")
+    page.until("document.querySelector('#status').textContent.endsWith('again for the next question.')")
+    assert page.text("#status").startswith("Saved. The server does not answer.")
+    assert page.js("document.querySelector('#question').hidden")
+    page.press("b")
+    page.go(site.url)
+    page.until(READY)
+    assert [one.value for one in site.store.answers()] == ["a"]
 
 
 def test_an_answer_waits_for_a_server_that_has_gone(browser: Browser, tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ function show(next) {
   const over = next.item === null;
   the("question").hidden = over;
   the("done").hidden = !over;
+  (over ? the("done") : document.querySelector(".actions")).append(the("undo"));
   if (over) return;
   the("count").textContent = `${next.answered} of ${next.questions} answered`;
   const said = next.item.messages.map((one) => paragraph(String(one.content), String(one.role)));
@@ -72,38 +73,45 @@ function card(response, place) {
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    comment(question.item.id, response.id, form);
+    alone(() => comment(question.item.id, response.id, form));
   });
   return made;
 }
 
+/** Send a comment. Its id stays with the form until the server has it, so that sent again it counts once. */
 async function comment(item, response, form) {
   const field = form.querySelector("textarea");
-  const where = new URLSearchParams({ item, response });
-  const ticket = await ask("GET", `/api/ticket?${where}`);
-  const sent =
-    ticket.status === 200
-      ? await ask("POST", "/api/answers", {
-          answer: ticket.said.answer, item, kind: "comment", responses: [response], value: field.value,
-        })
-      : ticket;
-  tell(sent.status === 200 ? "Comment saved." : sent.said.error);
-  if (sent.status === 200) {
-    field.value = "";
-    form.hidden = true;
+  if (!form.dataset.answer) {
+    const { status, said } = await ask("GET", `/api/ticket?${new URLSearchParams({ item, response })}`);
+    if (status !== 200) return tell(said.error);
+    form.dataset.answer = said.answer;
   }
+  const { status, said } = await ask("POST", "/api/answers", {
+    answer: form.dataset.answer, item, kind: "comment", responses: [response], value: field.value,
+  });
+  if (status !== 200) return tell(said.error);
+  delete form.dataset.answer;
+  field.value = "";
+  form.hidden = true;
+  tell("Comment saved.");
 }
 
 function tell(text) {
   the("status").textContent = text;
 }
 
-async function load() {
+/** Show the next question, and say `done`; where none comes, there is nothing left to answer by mistake. */
+async function load(done = "") {
   const where = new URLSearchParams({ kind });
   for (const id of skipped.slice(-MOST_SKIPPED)) where.append("skip", id);
   const { status, said } = await ask("GET", `/api/next?${where}`);
-  if (status === 200) show(said);
-  else tell(said.error);
+  if (status === 200) {
+    show(said);
+    return tell(done);
+  }
+  question = null;
+  the("question").hidden = true;
+  tell(`${done} ${said.error} Load the page again for the next question.`);
 }
 
 const later = (ms) => new Promise((go) => setTimeout(go, ms));
@@ -147,8 +155,7 @@ async function answer(value) {
   if (question?.item == null) return;
   if (value === "pass") {
     skipped.push(...question.responses.map((one) => one.id));
-    await load();
-    return tell("Skipped.");
+    return load("Skipped.");
   }
   const said = {
     answer: question.answer,
@@ -161,16 +168,14 @@ async function answer(value) {
   if (!(await deliver(said))) return;
   given.push(said.answer);
   the("tags").value = "";
-  await load();
-  tell("Saved.");
+  await load("Saved.");
 }
 
 async function undo() {
   const last = given.pop();
   if (last === undefined) return;
   const { status, said } = await ask("DELETE", `/api/answers/${encodeURIComponent(last)}`);
-  await load();
-  tell(status === 200 ? "Taken back." : said.error);
+  await load(status === 200 ? "Taken back." : said.error);
 }
 
 for (const one of buttons) {
