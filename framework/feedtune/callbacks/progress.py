@@ -18,6 +18,8 @@ SHOWN = {
     "policy/kl": "KL",
     "loss/policy": "loss",
     "loss/q": "loss",
+    "loss/reward": "loss",
+    "reward/preference_accuracy": "accuracy",
     "rollout/length": "length",
 }
 """Metrics beside the bar, where a run has them, by their short names."""

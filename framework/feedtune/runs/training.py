@@ -208,5 +208,8 @@ def _periodic_evaluation(parts: Assembly) -> Callback | None:
 
 def describe(metrics: dict[str, Any]) -> str:
     """The numbers that people look at first, in one line."""
-    wanted = ("rollout/reward", "policy/kl", "loss/policy", "loss/q", "eval/reward")
+    wanted = (
+        *("rollout/reward", "policy/kl", "loss/policy", "loss/q", "loss/reward"),
+        *("eval/reward", "eval/preference_accuracy"),
+    )
     return "  ".join(f"{name} {metrics[name]:.4g}" for name in wanted if name in metrics)

@@ -114,11 +114,8 @@ class Human:
     def _tell(self, lacking: int) -> None:
         """Say where to answer, and serve the page there."""
         if self.port is not None and self._url is None:
-            try:
-                page = serve_in_thread(self._store, host=self.host, port=self.port)
-                self._url = self._page.enter_context(page)
-            except UserError as error:
-                raise UserError(f"reward.host, reward.port: {error}") from error
+            page = serve_in_thread(self._store, host=self.host, port=self.port, name="reward")
+            self._url = self._page.enter_context(page)
         place = shlex.quote(str(self._store.path))
         where = f"at {self._url}" if self._url else f"with: feedtune feedback serve {place}"
         words = f"{self.label}: {lacking} {self.kind}s are waited for; give them {where}"

@@ -131,7 +131,7 @@ def test_the_run_serves_the_page_itself(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError) as error:
         human(tmp_path / "feedback.sqlite", port=taken.getsockname()[1])(GROUP)
-    assert str(error.value).startswith("reward.host, reward.port: ")
+    assert str(error.value).startswith("reward.port: cannot listen on 127.0.0.1, port ")
 
 
 @pytest.mark.parametrize(

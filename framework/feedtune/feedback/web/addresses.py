@@ -13,8 +13,12 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 BACKLOG = 128  # connections that wait to be taken
 
 
-def listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int, name: str = "feedback") -> socket.socket:
     """A socket that listens; port 0: a free one.
+
+    Args:
+        host, port: where.
+        name: of the config's node that says so, for messages.
 
     Raises:
         UserError: there is no such address here, or it is taken.
@@ -24,7 +28,7 @@ def listening(host: str, port: int) -> socket.socket:
         # Only of sockets with this number asyncio switches off Nagle's wait of 40 ms a reply.
         found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except (OSError, OverflowError) as error:
-        raise UserError(f"feedback.host: cannot listen on {host}: {error}") from error
+        raise UserError(f"{name}.host: cannot listen on {host}: {error}") from error
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
@@ -32,9 +36,9 @@ def listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         found.close()
         taken = error.errno == errno.EADDRINUSE
-        key, hint = ("port", "; feedback.port=0 takes a free one") if taken else ("host", "")
+        key, hint = ("port", f"; {name}.port=0 takes a free one") if taken else ("host", "")
         raise UserError(
-            f"feedback.{key}: cannot listen on {host}, port {port}: {error.strerror}{hint}"
+            f"{name}.{key}: cannot listen on {host}, port {port}: {error.strerror}{hint}"
         ) from error
     return found
 

@@ -52,13 +52,14 @@ def make_server(store: FeedbackStore, **options: Any) -> uvicorn.Server:
 
 @contextmanager
 def serve_in_thread(
-    store: FeedbackStore, *, host: str = "127.0.0.1", port: int = 0, **options: Any
+    store: FeedbackStore, *, host: str = "127.0.0.1", port: int = 0, name: str = "feedback", **options: Any
 ) -> Iterator[str]:
     """Inside of the block the page is served, by a thread of this process; yields its URL.
 
     Args:
         store: what is asked and answered; other processes may add to it meanwhile.
         host, port: where to listen; port 0 takes a free one.
+        name: of the config's node that says where, for messages.
         options: of `feedtune.feedback.web.app.create_app`.
 
     Raises:
@@ -68,7 +69,7 @@ def serve_in_thread(
             httpx.get(f"{url}/login")
     """
     server = make_server(store, **options)
-    with contextlib.closing(listening(host, port)) as taken:
+    with contextlib.closing(listening(host, port, name)) as taken:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [taken]}, daemon=True)
         thread.start()
         try:

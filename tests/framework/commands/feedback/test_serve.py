@@ -6,7 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from feedback_sites import Visitor
 from feedtune.cli import main
 from feedtune.config.compose import compose_config
 from feedtune.feedback import FeedbackStore
+from feedtune.feedback.web.addresses import listening
 from small_runs import overrides, run, write_rows
 
 
@@ -146,6 +147,18 @@ def test_places_that_are_none_are_refused(
     empty = f"feedback.path={tmp_path}/new.sqlite"
     assert "nothing in it to ask about" in said(empty)
     assert "need different names, got one, one" in said(str(runs[0]), str(runs[0]), empty)
+
+
+def test_a_port_that_is_taken_adds_no_questions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "items.jsonl"
+    path.write_text(json.dumps({"prompt": "Hi", "responses": ["Ho", "Ha"]}) + "\n")
+    with closing(listening("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["feedback", "serve", str(path), f"feedback.port={port}"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"feedtune: feedback.port: cannot listen on 127.0.0.1, port {port}: ")
+    assert message.endswith("; feedback.port=0 takes a free one\n")
+    assert not (tmp_path / "feedback.sqlite").exists()
 
 
 def test_disagreement_of_an_ensemble_chooses(
