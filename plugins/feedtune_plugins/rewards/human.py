@@ -16,7 +16,6 @@ from torch import Tensor
 
 from feedtune.checks import check_choice, check_not_negative, check_positive, check_used
 from feedtune.contracts import Sample
-from feedtune.errors import UserError
 from feedtune.feedback import Answer, FeedbackStore
 from feedtune.feedback.web.serving import serve_in_thread
 from feedtune.rewards import SourceFailure
