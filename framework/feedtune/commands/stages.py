@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from feedtune.commands import evaluate, export, feedback, report
-from feedtune.commands.feedback.settings import settings_of, split
+from feedtune.commands.feedback.settings import settings_of, split, store_of
 from feedtune.config.compose import compose_config, to_plain
 from feedtune.config.hydra_errors import ComposeError
 from feedtune.config.saved import remember_code
@@ -144,7 +144,10 @@ def _of_feedback(arguments: Sequence[str], folder: Path, before: _Before) -> lis
     inside = [one for one in paths if not one.suffix and _absolute(one).is_relative_to(own)]
     lines = _not_made("DIR", inside, before)
     try:
-        settings_of(overrides)
+        feedback.check_installed(arguments)
+        config = settings_of(overrides)
+        if arguments[0] != "key":
+            store_of(config, next(iter(paths), None))
     except UserError as error:
         lines += str(error).splitlines()
     return lines

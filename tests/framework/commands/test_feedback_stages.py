@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,22 @@ def test_its_mistakes_show_before_the_first_stage_has_run(items: None, feedtune:
         "'simulate'. Did you mean 'answers'?",
         "simulate items.jsonl reward=lenght": "stages.ask: reward=lenght: there is no such option",
         "simulate items.jsonl simulate.raters=x": "stages.ask: simulate.raters: expected a whole number",
+        "simulate reward=length": "stages.ask: feedback.path: not given; name the store",
+        "export all/ask out feedback.key=UNSET_KEY": "stages.ask: feedback.key: the environment variable",
     }.items():
         said = feedtune("pipeline", *stages(shlex.split(ask), JUDGE), "--dry-run")
         assert (said.code, said.out) == (2, ""), said.out
         assert words in said.err
     assert not Path("all").exists()
+
+
+def test_a_missing_extra_shows_before_the_first_stage_has_run(
+    items: None, feedtune: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    said = feedtune("pipeline", *stages(ASK, JUDGE), "--dry-run")
+    assert (said.code, said.out) == (2, "")
+    assert "stages.ask: feedtune feedback simulate needs the package 'uvicorn'. Install it with" in said.err
 
 
 def test_it_gets_the_folder_of_plugins(items: None, feedtune: Any) -> None:

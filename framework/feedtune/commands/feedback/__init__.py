@@ -25,6 +25,10 @@ SUBCOMMANDS = {
 """Of each subcommand its module in this package and one line for `--help`."""
 
 
+SERVING = ("serve", "simulate")
+"""Those that serve the page, whatever their settings."""
+
+
 def usage() -> str:
     """What `feedtune feedback --help` prints."""
     rows = "\n".join(f"  {name:<9} {text}" for name, (_, text) in SUBCOMMANDS.items())
@@ -43,7 +47,21 @@ def main(arguments: Sequence[str]) -> int:
         print(usage())
         return 0
     module = importlib.import_module(f"{__name__}.{module_of(arguments)}")
+    if not {"-h", "--help"} & set(arguments):
+        check_installed(arguments)
     return int(module.main(arguments[1:]))
+
+
+def check_installed(arguments: Sequence[str]) -> None:
+    """Refuse a subcommand whose packages are lacking, before it has done anything.
+
+    Raises:
+        UserError: naming the extra that brings them.
+    """
+    if arguments[0] in SERVING:
+        from feedtune.feedback.web.serving import require_server
+
+        require_server(f"feedtune feedback {arguments[0]}")
 
 
 def module_of(arguments: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
 
 MOST_CONNECTIONS = 256  # at once
 PATIENCE = 30.0  # seconds for a server to begin or to end
+
+
+def require_server(needed_by: str) -> None:
+    """Refuse to begin what will serve the page, where the packages for it are not installed.
+
+    Raises:
+        UserError: naming the extra that brings them.
+    """
+    for package in ("uvicorn", "fastapi"):
+        if importlib.util.find_spec(package) is None:
+            raise missing_extra(package, "feedback", needed_by)
 
 
 def make_server(store: FeedbackStore, **options: Any) -> uvicorn.Server:
