@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,8 @@ from feedtune.feedback.ids import item_of, now, one_time_id, response_of
 from feedtune.feedback.records import Answer, Choice, Item, Kind
 from feedtune.feedback.storage.store import FeedbackStore
 from feedtune.judging import Constitution, Judge, Judging, revised
+
+_KINDS: tuple[Kind, ...] = ("comparison", "rating")
 
 ORDER_DECIDES = "order decides"
 """The tag of a comparison in which a judge preferred another response when their order was turned round."""
@@ -51,7 +54,8 @@ def label(
 ) -> Labelled:
     """Let a judge answer every question of the store that it has not answered yet.
 
-    Stopped and called again it goes on; what it could not answer is asked anew.
+    What most others have answered comes first. Stopped and called again it goes on; what it could not answer
+    is asked anew.
 
     Args:
         store: where the items are and the answers go; the rater is the judge's and the rubric's name.
@@ -61,9 +65,11 @@ def label(
     """
     rater = judging.label
     asked = list(_asked(store.items(), options.kind))
-    answers = store.answers(("comparison", "rating"), rater)
+    answers = store.answers(_KINDS, rater)
     known = {(one.item, tuple(sorted(one.responses))) for one in answers}
+    heard = Counter((one.item, one.subject) for kind in _KINDS for one in store.answered(kind))
     left = [one for one in asked if one.key not in known]
+    left.sort(key=lambda one: -heard[one.item.id, one.subject])  # agreement is with those who have answered
     chosen = left if options.limit is None else left[: options.limit]
     new = 0
     for start in range(0, len(chosen), options.at_once):

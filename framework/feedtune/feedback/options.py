@@ -31,7 +31,7 @@ class FeedbackOptions:
     overlap: float = 0.2  # how often it is one that others have answered, so that agreement shows
     split: str = "train"  # of the task, whose prompts are asked
     prompts: int = 100  # of a run's task that its policy answers, to be compared
-    responses: int = 2  # to each of them
+    responses: int | None = None  # to each of them by each run; None: 2 of one run, 1 of several
 
     def __post_init__(self) -> None:
         for name in ("prompts", "responses", "requests_a_minute"):

@@ -185,3 +185,23 @@ def test_a_judge_that_says_nothing_revises_nothing(tmp_path: Path) -> None:
 def test_a_bad_option_is_named(name: str) -> None:
     with pytest.raises(UserError, match=rf"^label\.{name}: expected at least 1, got 0"):
         LabelOptions(**{name: 0})
+
+
+def test_what_others_have_answered_comes_first(store: FeedbackStore) -> None:
+    """Else a judge that answers a few is hardly ever asked what people were."""
+    even = next(one for one in store.items() if one.prompt == "even")
+    a, b = (one.id for one in even.responses)
+    store.answer(
+        Answer(
+            id=one_time_id(),
+            item=even.id,
+            kind="comparison",
+            responses=(b, a),
+            value="a",
+            rater="ann",
+            time=now(),
+        )
+    )
+    judging = Judging(Scripted(by_length), RUBRIC)
+    assert label(store, judging, LabelOptions(limit=1)).answers == 1
+    assert agreement_between(store.answers(), "comparison", "judge", "person").units == 1

@@ -71,7 +71,7 @@ def _sampled(folders: Sequence[Path], config: DictConfig, trust: bool) -> list[I
         [Speaker(loaded=r.loaded, run=n, checkpoint=r.checkpoint) for r, n in zip(runs, names, strict=True)],
         rows,
         prompts=options.prompts,
-        responses=options.responses,
+        responses=options.responses or (1 if len(folders) > 1 else 2),  # a run beside itself ranks nobody
         max_new_tokens=evaluation.max_new_tokens,
         decoding=evaluation.decoding,
         seed=config.seed,
