@@ -37,6 +37,8 @@ def add_questions(
     Raises:
         UserError: a place is neither, or cannot be read.
     """
+    if not places:
+        store.existing()
     for place in places:
         if not place.exists():
             raise UserError(f"{place}: there is no such run folder or file of items.{nearest_path(place)}")

@@ -145,6 +145,9 @@ def test_places_that_are_none_are_refused(
     assert "nowhere: there is no such run folder or file of items" in said(str(tmp_path / "nowhere"))
     assert "feedback.path: not given" in said()
     empty = f"feedback.path={tmp_path}/new.sqlite"
+    assert "there is no feedback store" in said(empty)
+    assert not (tmp_path / "new.sqlite").exists()
+    FeedbackStore(tmp_path / "new.sqlite").add([])
     assert "nothing in it to ask about" in said(empty)
     assert "need different names, got one, one" in said(str(runs[0]), str(runs[0]), empty)
 
