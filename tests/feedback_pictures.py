@@ -42,7 +42,7 @@ SAID = {
 }
 SKILL = {"ppo": 1.8, "pretrain": -1.6, "sft": 0.0}
 WINDOWS = {"wide": (1000, 440), "phone": (390, 640)}
-RESULTS = {"wide": (1000, 1330), "phone": (390, 640)}
+RESULTS = {"wide": (1000, 1480), "phone": (390, 640)}
 DRAWN = {"wide": ("comparison",), "phone": ("comparison", "rating", "edit")}
 READY = "document.querySelector('#question') && !document.querySelector('#question').hidden"
 
