@@ -83,7 +83,7 @@ class Chitchat(Task):
 
     @cached_property
     def _splits(self) -> tuple[list[Row], list[Row]]:
-        talks, generator = conversations(), random.Random(self.seed)
+        talks, generator = list(conversations()), random.Random(self.seed)
         generator.shuffle(talks)  # before any is left out, so that other options hold out the same
         chats = [self._windows(talk) for talk in talks]
         holders = Counter(prompt for chat in chats for prompt in {tuple(window[:-1]) for window in chat})
