@@ -14,10 +14,9 @@ from feedtune.feedback.asking.choosing import Question, questions, shown
 from feedtune.feedback.checking import HIGHEST, LOWEST
 from feedtune.feedback.ids import item_of, now, one_time_id, response_of
 from feedtune.feedback.records import Answer, Choice, Item, Kind
+from feedtune.feedback.results.summary import MEASURED
 from feedtune.feedback.storage.store import FeedbackStore
 from feedtune.judging import Constitution, Judge, Judging, revised
-
-_KINDS: tuple[Kind, ...] = ("comparison", "rating")
 
 ORDER_DECIDES = "order decides"
 """The tag of a comparison in which a judge preferred another response when their order was turned round."""
@@ -65,9 +64,9 @@ def label(
     """
     rater = judging.label
     asked = list(_asked(store.items(), options.kind))
-    answers = store.answers(_KINDS, rater)
+    answers = store.answers(MEASURED, rater)
     known = {(one.item, tuple(sorted(one.responses))) for one in answers}
-    heard = Counter((one.item, one.subject) for kind in _KINDS for one in store.answered(kind))
+    heard = Counter((one.item, one.subject) for kind in MEASURED for one in store.answered(kind))
     left = [one for one in asked if one.key not in known]
     left.sort(key=lambda one: -heard[one.item.id, one.subject])  # agreement is with those who have answered
     chosen = left if options.limit is None else left[: options.limit]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import threading
 import time
 from collections.abc import Iterator
@@ -27,9 +26,12 @@ def require_server(needed_by: str) -> None:
     Raises:
         UserError: naming the extra that brings them.
     """
-    for package in ("uvicorn", "fastapi"):
-        if importlib.util.find_spec(package) is None:
-            raise missing_extra(package, "feedback", needed_by)
+    try:
+        import uvicorn  # noqa: F401
+
+        import feedtune.feedback.web.app  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise missing_extra(str(error.name), "feedback", needed_by) from error
 
 
 def make_server(store: FeedbackStore, **options: Any) -> uvicorn.Server:
@@ -42,12 +44,11 @@ def make_server(store: FeedbackStore, **options: Any) -> uvicorn.Server:
     Raises:
         UserError: the extra `feedback` is not installed, or the store cannot be used.
     """
-    try:
-        import uvicorn
+    require_server("feedtune feedback serve")
+    import uvicorn
 
-        from feedtune.feedback.web.app import create_app
-    except ModuleNotFoundError as error:
-        raise missing_extra(str(error.name), "feedback", "feedtune feedback serve") from error
+    from feedtune.feedback.web.app import create_app
+
     config = uvicorn.Config(
         create_app(store, **options),
         access_log=False,
