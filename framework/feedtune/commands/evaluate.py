@@ -183,11 +183,12 @@ def metrics_table(found: Evaluation, before: Evaluation | None) -> Table:
 def samples_table(found: Evaluation, before: Evaluation | None, rows: int = 8) -> Table:
     """The first responses, beside the reference's to the same prompts, and their rewards."""
     said = ["before", "after"] if before else ["response"]
-    table = Table("#", "prompt", *said, "reward", show_lines=True)
+    scored = ["reward"] if "reward" in found.records[0] else []  # runs that only imitate have none
+    table = Table("#", "prompt", *said, *scored, show_lines=True)
     for index, record in enumerate(found.records[:rows]):
         old = [before.records[index]["response"]] if before else []
         texts = map(_text, [record["prompt"], *old, record["response"]])
-        table.add_row(str(index + 1), *texts, _number(record.get("reward")))
+        table.add_row(str(index + 1), *texts, *(_number(record.get(name)) for name in scored))
     return table
 
 

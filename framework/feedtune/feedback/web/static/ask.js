@@ -107,7 +107,7 @@ async function load(done = "") {
   const { status, said } = await ask("GET", `/api/next?${where}`);
   if (status === 200) {
     show(said);
-    return tell(done);
+    return done && tell(done);
   }
   question = null;
   the("question").hidden = true;
